@@ -1,0 +1,4 @@
+//! The daemon and command line of `lb`.
+
+pub mod config;
+pub mod net;
