@@ -1,8 +1,17 @@
 //! The lab itself, without a balancer.
 
-use std::{fs, panic::catch_unwind, path::Path, process::Command, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    panic::catch_unwind,
+    path::Path,
+    process::Command,
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
 
-use lb_tests::{HttpServer, Lab, PacketSocket, UdpServer};
+use lb_tests::{HttpClient, HttpServer, Lab, PacketSocket, UdpServer};
 
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -47,11 +56,10 @@ fn parallel_requests_keep_or_change_their_connection() {
     let lab = lab(1);
     let _server = HttpServer::start(lab.real_server(1), &[80]);
     let to = (lab.real_server(1).v6(), 80);
-    let sources = |client: lb_tests::HttpClient| {
+    let sources = |client: HttpClient| {
         let report = client.parallel(16).get(to, 1000);
         report.assert_all_succeeded();
-        let sources: std::collections::BTreeSet<_> =
-            report.replies.iter().map(|reply| reply.source).collect();
+        let sources: BTreeSet<_> = report.replies.iter().map(|reply| reply.source).collect();
         sources.len()
     };
     assert_eq!(sources(lab.client().http().keep_alive()), 16);
@@ -115,7 +123,7 @@ fn a_real_server_of_the_second_segment_reaches_the_client() {
         .build()
         .unwrap();
     let far = lab.real_server(2);
-    assert_eq!(far.v4().to_string(), "10.10.0.11".replace("11", "12"));
+    assert_eq!(far.v4().to_string(), "10.10.0.12");
     let _server = HttpServer::start(far, &[80]);
     // From the client's address on the first segment, so the answer takes the route back.
     for (client, server) in [(lab.client().v4(), far.v4()), (lab.client().v6(), far.v6())] {
@@ -165,7 +173,7 @@ fn frames_arrive_as_they_were_sent() {
 
 #[test]
 fn a_lab_takes_well_under_a_second() {
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     drop(lab(3));
     assert!(
         start.elapsed() < Duration::from_secs(1),
@@ -195,18 +203,21 @@ fn labs_side_by_side_do_not_clash() {
 
 #[test]
 fn nothing_is_left_of_a_lab_even_after_a_panic() {
-    let name = std::sync::Mutex::new(String::new());
+    let started = Mutex::new(None);
     let panic = catch_unwind(|| {
         let lab = lab(1);
-        *name.lock().unwrap() = lab.name().into();
         let _server = HttpServer::start(lab.real_server(1), &[80]);
-        lab.real_server(1)
+        let process = lab
+            .real_server(1)
             .spawn(Command::new("sleep").arg("600"))
             .unwrap();
+        *started.lock().unwrap() = Some((lab.name().to_owned(), process));
         panic!("as a failing test does");
     });
     assert!(panic.is_err());
-    assert_nothing_left_of(&name.lock().unwrap());
+    let (name, mut process) = started.into_inner().unwrap().expect("the process started");
+    assert_eq!(process.wait().unwrap().code(), None, "it was killed");
+    assert_nothing_left_of(&name);
 }
 
 #[test]
