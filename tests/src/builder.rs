@@ -257,7 +257,7 @@ fn wire(lab: &Lab) -> Result<()> {
     let cables = legs.clone().map(|(host, leg, n)| {
         format!(
             "link add eth{n} netns {} address {} type veth peer name {} netns {}",
-            host.namespace.name(),
+            host.namespace(),
             leg.mac().map(|byte| format!("{byte:02x}")).join(":"),
             host.port(leg),
             lab.switch.name(),

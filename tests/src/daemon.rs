@@ -110,6 +110,11 @@ impl<'a> Daemon<'a> {
         bail!("lb did not end on {signal}\nlog: {}", self.lab.log())
     }
 
+    /// Leaves the daemon running, for people to play with, until [`crate::remove`].
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
     }
@@ -195,13 +200,17 @@ fn all_up(status: &Value) -> bool {
 }
 
 /// The `lb` under test: `$LB_BINARY`, else the workspace's release build.
-fn binary() -> Result<PathBuf> {
+///
+/// # Errors
+/// It is not there.
+pub fn binary() -> Result<PathBuf> {
     let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/lb");
     let binary = env::var_os("LB_BINARY").map_or_else(|| built.into(), PathBuf::from);
-    ensure!(
-        binary.is_file(),
-        "no {}: run `cargo xtask build`, or set LB_BINARY",
-        binary.display()
-    );
-    Ok(binary)
+    let advice = || {
+        format!(
+            "no {}: run `cargo xtask build`, or set LB_BINARY",
+            binary.display()
+        )
+    };
+    binary.canonicalize().with_context(advice)
 }

@@ -161,6 +161,11 @@ impl Host {
         &self.name
     }
 
+    /// The name of its namespace, as `ip -n` takes it.
+    pub fn namespace(&self) -> &str {
+        self.namespace.name()
+    }
+
     /// Its IPv4 address.
     pub fn v4(&self) -> IpAddr {
         self.legs[0].v4()

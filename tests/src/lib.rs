@@ -30,7 +30,7 @@ mod service;
 mod udp;
 
 pub use builder::Builder;
-pub use daemon::{Daemon, named};
+pub use daemon::{Daemon, binary, named};
 pub use http_client::{HttpClient, Reply, Report};
 pub use http_server::HttpServer;
 pub use lab::{Host, Lab};
