@@ -38,7 +38,10 @@ pub(super) fn interface(message: &LinkMessage) -> Option<(String, Interface)> {
         ifindex: message.header.index,
         mac: mac.filter(|_| is_ethernet),
         mtu: mtu?,
-        up: message.header.flags.contains(LinkFlags::Up | LinkFlags::Running),
+        up: message
+            .header
+            .flags
+            .contains(LinkFlags::Up | LinkFlags::Running),
         kind,
     };
     Some((name?, interface))

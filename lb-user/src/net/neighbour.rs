@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+    NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
+    NeighbourState,
 };
 
 use super::Mac;
@@ -21,19 +22,29 @@ pub(super) struct NeighbourKey {
 pub(super) struct Entry {
     pub(super) state: NeighbourState,
     pub(super) mac: Option<Mac>,
+    /// A control plane (EVPN) or the kernel keeps it fresh; a nudge would end that (neigh_update_flags,
+    /// net/core/neighbour.c).
+    pub(super) is_managed: bool,
 }
 
 impl Entry {
     /// The MAC address, while the kernel itself would send to it (NUD_VALID, net/neighbour.h).
     fn usable_mac(self) -> Option<Mac> {
         use NeighbourState::{Delay, Noarp, Permanent, Probe, Reachable, Stale};
-        matches!(self.state, Reachable | Stale | Delay | Probe | Permanent | Noarp)
-            .then_some(self.mac)?
+        matches!(
+            self.state,
+            Reachable | Stale | Delay | Probe | Permanent | Noarp
+        )
+        .then_some(self.mac)?
     }
 
-    /// The kernel never asks for such a neighbour, so neither do we.
+    /// Whether it is for somebody else to keep it true.
     fn is_fixed(self) -> bool {
-        matches!(self.state, NeighbourState::Permanent | NeighbourState::Noarp)
+        self.is_managed
+            || matches!(
+                self.state,
+                NeighbourState::Permanent | NeighbourState::Noarp
+            )
     }
 }
 
@@ -45,6 +56,7 @@ pub(super) fn entry(message: &NeighbourMessage) -> Option<(NeighbourKey, Entry)>
     }
     let mut address = None;
     let mut mac = None;
+    let mut is_managed = message.header.flags.contains(NeighbourFlags::ExtLearned);
     for attribute in &message.attributes {
         match attribute {
             NeighbourAttribute::Destination(NeighbourAddress::Inet(it)) => {
@@ -54,11 +66,24 @@ pub(super) fn entry(message: &NeighbourMessage) -> Option<(NeighbourKey, Entry)>
                 address = Some(IpAddr::V6(*it));
             }
             NeighbourAttribute::LinkLayerAddress(it) => mac = it.as_slice().try_into().ok(),
+            NeighbourAttribute::ExtFlags(it) => {
+                is_managed |= it.contains(NeighbourExtFlags::Managed);
+            }
             _ => {}
         }
     }
-    let key = NeighbourKey { ifindex: message.header.ifindex, address: address? };
-    Some((key, Entry { state: message.header.state, mac }))
+    let key = NeighbourKey {
+        ifindex: message.header.ifindex,
+        address: address?,
+    };
+    Some((
+        key,
+        Entry {
+            state: message.header.state,
+            mac,
+            is_managed,
+        },
+    ))
 }
 
 /// What is known of a neighbour that packets should go to.
@@ -93,7 +118,6 @@ impl Answer {
 /// When to nudge the kernel about a neighbour whose answer or entry has just changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NextNudge {
-    Never,
     /// The neighbour may have changed its MAC address or may be gone: ask everybody.
     Now,
     /// The answer is fresh.
@@ -105,7 +129,6 @@ pub(super) enum NextNudge {
 impl NextNudge {
     pub(super) fn after(before: Answer, answer: Answer, entry: Option<Entry>) -> Self {
         match (answer, entry) {
-            (_, Some(entry)) if entry.is_fixed() => Self::Never,
             (Answer::Known(_), None) => Self::Now,
             (Answer::Known(_), Some(entry)) if entry.usable_mac().is_some() => {
                 Self::WhenVerificationIsDue
@@ -129,12 +152,12 @@ pub(super) enum Nudge {
 }
 
 impl Nudge {
-    pub(super) fn suited_to(answer: Answer, entry: Option<Entry>) -> Self {
-        match answer {
-            Answer::Known(_) if entry.is_some_and(|entry| entry.usable_mac().is_some()) => {
-                Self::Verify
-            }
-            _ => Self::Ask,
+    /// The nudge for a neighbour of which this is known; `None` if it is none of our business.
+    pub(super) fn suited_to(answer: Answer, entry: Option<Entry>) -> Option<Self> {
+        match (answer, entry) {
+            (_, Some(entry)) if entry.is_fixed() => None,
+            (Answer::Known(_), Some(entry)) if entry.usable_mac().is_some() => Some(Self::Verify),
+            _ => Some(Self::Ask),
         }
     }
 }
@@ -150,7 +173,11 @@ mod tests {
     const B: Mac = [2, 0, 0, 0, 0, 0xb];
 
     fn entry(state: NeighbourState, mac: Option<Mac>) -> Option<Entry> {
-        Some(Entry { state, mac })
+        Some(Entry {
+            state,
+            mac,
+            is_managed: false,
+        })
     }
 
     #[rstest]
@@ -169,7 +196,11 @@ mod tests {
     #[case::forgotten_in_vain(Answer::Silent, Option::None, Answer::Silent)]
     #[case::back(Answer::Silent, entry(Reachable, Some(B)), Answer::Known(B))]
     #[case::forgotten_but_known(Answer::Known(A), Option::None, Answer::Known(A))]
-    #[case::asked_anew_but_known(Answer::Known(A), entry(Incomplete, Option::None), Answer::Known(A))]
+    #[case::asked_anew_but_known(
+        Answer::Known(A),
+        entry(Incomplete, Option::None),
+        Answer::Known(A)
+    )]
     #[case::room_again(Answer::TableFull, entry(Reachable, Some(A)), Answer::Known(A))]
     fn the_answer_follows_the_entry(
         #[case] before: Answer,
@@ -180,8 +211,11 @@ mod tests {
     }
 
     #[rstest]
-    #[case::fresh(Answer::Resolving, entry(Reachable, Some(A)), NextNudge::WhenVerificationIsDue)]
-    #[case::permanent(Answer::Resolving, entry(Permanent, Some(A)), NextNudge::Never)]
+    #[case::fresh(
+        Answer::Resolving,
+        entry(Reachable, Some(A)),
+        NextNudge::WhenVerificationIsDue
+    )]
     #[case::forgotten(Answer::Known(A), Option::None, NextNudge::Now)]
     #[case::lost(Answer::Known(A), entry(Failed, Option::None), NextNudge::Now)]
     #[case::still_lost(Answer::Silent, entry(Failed, Option::None), NextNudge::AsScheduled)]
@@ -194,12 +228,22 @@ mod tests {
         assert_eq!(NextNudge::after(before, before.after(entry), entry), next);
     }
 
-    #[test]
-    fn only_a_known_neighbour_in_the_table_is_verified() {
-        let stale = entry(Stale, Some(A));
-        assert_eq!(Nudge::suited_to(Answer::Known(A), stale), Nudge::Verify);
-        assert_eq!(Nudge::suited_to(Answer::Known(A), Option::None), Nudge::Ask);
-        let failed = entry(Failed, Option::None);
-        assert_eq!(Nudge::suited_to(Answer::Silent, failed), Nudge::Ask);
+    #[rstest]
+    #[case::known(Answer::Known(A), entry(Stale, Some(A)), Some(Nudge::Verify))]
+    #[case::forgotten(Answer::Known(A), Option::None, Some(Nudge::Ask))]
+    #[case::asked_anew(Answer::Known(A), entry(Incomplete, Option::None), Some(Nudge::Ask))]
+    #[case::failed(Answer::Silent, entry(Failed, Option::None), Some(Nudge::Ask))]
+    #[case::permanent(Answer::Known(A), entry(Permanent, Some(A)), Option::None)]
+    #[case::managed(
+        Answer::Known(A),
+        Some(Entry { state: Reachable, mac: Some(A), is_managed: true }),
+        Option::None
+    )]
+    fn the_nudge_suits_the_entry(
+        #[case] answer: Answer,
+        #[case] entry: Option<Entry>,
+        #[case] nudge: Option<Nudge>,
+    ) {
+        assert_eq!(Nudge::suited_to(answer, entry), nudge);
     }
 }

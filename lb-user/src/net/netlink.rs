@@ -97,7 +97,11 @@ impl Netlink {
         let mut connections = JoinSet::new();
         connections.spawn(listening);
         connections.spawn(asking);
-        Ok(Self { handle, events, _connections: connections })
+        Ok(Self {
+            handle,
+            events,
+            _connections: connections,
+        })
     }
 
     pub(super) async fn next_event(&mut self) -> Result<Event, NetError> {
@@ -113,8 +117,12 @@ impl Netlink {
 
     pub(super) async fn links(&mut self) -> Result<Vec<LinkMessage>, NetError> {
         let mut filter = LinkMessage::default();
-        filter.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        let links = self.dump("interfaces", RouteNetlinkMessage::GetLink(filter)).await?;
+        filter
+            .attributes
+            .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let links = self
+            .dump("interfaces", RouteNetlinkMessage::GetLink(filter))
+            .await?;
         let link = |message| match message {
             RouteNetlinkMessage::NewLink(link) => Some(link),
             _ => None,
@@ -142,7 +150,9 @@ impl Netlink {
             .destination_prefix(address, length)
             .expect("a full-length prefix fits its address")
             .build();
-        let replies = self.request(RouteNetlinkMessage::GetRoute(question), NLM_F_ACK).await?;
+        let replies = self
+            .request(RouteNetlinkMessage::GetRoute(question), NLM_F_ACK)
+            .await?;
         Ok(replies.and_then(|replies| {
             let route = replies.into_iter().find_map(|reply| match reply {
                 RouteNetlinkMessage::NewRoute(route) => Some(route),
@@ -164,7 +174,9 @@ impl Netlink {
             IpAddr::V6(_) => AddressFamily::Inet6,
         };
         message.header.ifindex = key.ifindex;
-        message.attributes.push(NeighbourAttribute::Destination(key.address.into()));
+        message
+            .attributes
+            .push(NeighbourAttribute::Destination(key.address.into()));
         // Never NLM_F_REPLACE: it would clear an IPv6 neighbour's mark of being a router.
         let flags = match nudge {
             Nudge::Ask => {
@@ -176,7 +188,9 @@ impl Netlink {
                 NLM_F_ACK
             }
         };
-        let replies = self.request(RouteNetlinkMessage::NewNeighbour(message), flags).await?;
+        let replies = self
+            .request(RouteNetlinkMessage::NewNeighbour(message), flags)
+            .await?;
         Ok(replies.map(|_| ()))
     }
 
@@ -212,6 +226,8 @@ impl Netlink {
             }
             Ok(messages)
         };
-        timeout(ANSWER_TIMEOUT, collect).await.map_err(|_| NetError::NoAnswer)
+        timeout(ANSWER_TIMEOUT, collect)
+            .await
+            .map_err(|_| NetError::NoAnswer)
     }
 }

@@ -23,7 +23,10 @@ pub(super) struct Route {
 impl Route {
     /// The neighbour that a packet to `to` is handed to.
     pub(super) fn neighbour(&self, to: IpAddr) -> NeighbourKey {
-        NeighbourKey { ifindex: self.ifindex, address: self.gateway.unwrap_or(to) }
+        NeighbourKey {
+            ifindex: self.ifindex,
+            address: self.gateway.unwrap_or(to),
+        }
     }
 }
 
@@ -61,16 +64,24 @@ pub(super) fn route(to: IpAddr, reply: Result<RouteMessage, Errno>) -> Result<Ro
         }
     }
     let ifindex = ifindex.ok_or(Unreachable::NoRoute { to })?;
-    Ok(Route { ifindex, gateway, source, mtu })
+    Ok(Route {
+        ifindex,
+        gateway,
+        source,
+        mtu,
+    })
 }
 
 /// The destinations that a route covers; `None` if it is neither IPv4 nor IPv6.
 pub(super) fn destinations(message: &RouteMessage) -> Option<IpNet> {
     let any = any_address(message.header.address_family)?;
-    let destination = message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(it) => address(it),
-        _ => None,
-    });
+    let destination = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Destination(it) => address(it),
+            _ => None,
+        });
     let length = message.header.destination_prefix_length;
     IpNet::new(destination.unwrap_or(any), length).ok()
 }

@@ -11,7 +11,10 @@ pub(super) struct Schedule<K> {
 
 impl<K> Default for Schedule<K> {
     fn default() -> Self {
-        Self { by_time: BTreeSet::new(), by_key: BTreeMap::new() }
+        Self {
+            by_time: BTreeSet::new(),
+            by_key: BTreeMap::new(),
+        }
     }
 }
 

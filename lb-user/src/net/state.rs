@@ -61,8 +61,12 @@ struct Needed {
 
 impl State {
     pub(super) fn set_targets(&mut self, targets: &Targets, now: Instant) {
-        let gone: Vec<IpAddr> =
-            self.targets.keys().filter(|&it| !targets.contains(it)).copied().collect();
+        let gone: Vec<IpAddr> = self
+            .targets
+            .keys()
+            .filter(|&it| !targets.contains(it))
+            .copied()
+            .collect();
         for target in gone {
             if let Some(Some(Ok(route))) = self.targets.remove(&target) {
                 self.release(route.neighbour(target));
@@ -115,7 +119,9 @@ impl State {
         use RouteNetlinkMessage as M;
         match message {
             M::NewLink(link) if link::concerns_interface(&link) => {
-                let Some((name, interface)) = link::interface(&link) else { return };
+                let Some((name, interface)) = link::interface(&link) else {
+                    return;
+                };
                 let new = (name, interface);
                 if self.interfaces.get(&link.header.index) != Some(&new) {
                     self.interfaces.insert(link.header.index, new);
@@ -164,12 +170,17 @@ impl State {
         result: Result<Route, Unreachable>,
         now: Instant,
     ) {
-        let Some(known) = self.targets.get_mut(&target) else { return };
+        let Some(known) = self.targets.get_mut(&target) else {
+            return;
+        };
         if known.as_ref() == Some(&result) {
             return;
         }
         let needs = result.as_ref().ok().map(|route| route.neighbour(target));
-        let needed = known.replace(result).and_then(Result::ok).map(|it| it.neighbour(target));
+        let needed = known
+            .replace(result)
+            .and_then(Result::ok)
+            .map(|it| it.neighbour(target));
         if let Some(key) = needs {
             self.need(key, now);
         }
@@ -188,17 +199,19 @@ impl State {
         while due.len() < NUDGE_BATCH
             && let Some(key) = self.nudges.pop_due(now)
         {
-            let nudge =
-                Nudge::suited_to(self.neighbours[&key].answer, self.table.get(&key).copied());
-            let again = match nudge {
-                Nudge::Ask => ASK_EVERY,
-                Nudge::Verify => self.verify_every(),
+            let entry = self.table.get(&key).copied();
+            let nudge = Nudge::suited_to(self.neighbours[&key].answer, entry);
+            let again = if nudge == Some(Nudge::Ask) {
+                ASK_EVERY
+            } else {
+                self.verify_every()
             };
             self.nudges.set(key, now + again);
-            let is_up = self.interfaces.get(&key.ifindex).is_some_and(|(_, it)| it.up);
-            if is_up {
-                due.push((key, nudge));
-            }
+            let is_up = self
+                .interfaces
+                .get(&key.ifindex)
+                .is_some_and(|(_, it)| it.up);
+            due.extend(nudge.filter(|_| is_up).map(|nudge| (key, nudge)));
         }
         if !due.is_empty() {
             self.no_nudge_before = Some(now + NUDGE_PAUSE);
@@ -211,7 +224,12 @@ impl State {
         match result {
             Err(Errno::ENOENT) => self.forget(key, now),
             Err(Errno::ENOBUFS) => {
-                self.correct(key, &[Answer::Resolving, Answer::Silent], Answer::TableFull, now);
+                self.correct(
+                    key,
+                    &[Answer::Resolving, Answer::Silent],
+                    Answer::TableFull,
+                    now,
+                );
             }
             Ok(()) => self.correct(key, &[Answer::TableFull], Answer::Resolving, now),
             Err(error) => {
@@ -234,7 +252,12 @@ impl State {
     pub(super) fn view(&self) -> View {
         let next_hops = self.targets.iter().filter_map(|(&to, route)| {
             let route = route.as_ref()?.as_ref();
-            Some((to, route.map_err(Clone::clone).and_then(|route| self.next_hop(to, route))))
+            Some((
+                to,
+                route
+                    .map_err(Clone::clone)
+                    .and_then(|route| self.next_hop(to, route)),
+            ))
         });
         View {
             next_hops: next_hops.collect(),
@@ -244,27 +267,43 @@ impl State {
 
     /// When something is due next.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let nudge = self.nudges.earliest().max(self.nudges.earliest().and(self.no_nudge_before));
-        [self.look_up_at, self.show_at, nudge].into_iter().flatten().min()
+        let nudge = self
+            .nudges
+            .earliest()
+            .max(self.nudges.earliest().and(self.no_nudge_before));
+        [self.look_up_at, self.show_at, nudge]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn next_hop(&self, to: IpAddr, route: &Route) -> Result<NextHop, Unreachable> {
         // A route by an unknown interface: its link message is still on the way, and with it
         // another lookup.
-        let (name, interface) =
-            self.interfaces.get(&route.ifindex).ok_or(Unreachable::NoRoute { to })?;
+        let (name, interface) = self
+            .interfaces
+            .get(&route.ifindex)
+            .ok_or(Unreachable::NoRoute { to })?;
         if !interface.up {
-            return Err(Unreachable::InterfaceDown { interface: name.clone() });
+            return Err(Unreachable::InterfaceDown {
+                interface: name.clone(),
+            });
         }
-        let source_mac = interface
-            .mac
-            .ok_or_else(|| Unreachable::NotEthernet { interface: name.clone() })?;
+        let source_mac = interface.mac.ok_or_else(|| Unreachable::NotEthernet {
+            interface: name.clone(),
+        })?;
         let key = route.neighbour(to);
         let neighbour = key.address;
         let mac = match self.neighbours[&key].answer {
             Answer::Known(mac) => Ok(mac),
-            Answer::Resolving => Err(Unreachable::Resolving { neighbour, interface: name.clone() }),
-            Answer::Silent => Err(Unreachable::NoAnswer { neighbour, interface: name.clone() }),
+            Answer::Resolving => Err(Unreachable::Resolving {
+                neighbour,
+                interface: name.clone(),
+            }),
+            Answer::Silent => Err(Unreachable::NoAnswer {
+                neighbour,
+                interface: name.clone(),
+            }),
             Answer::TableFull => Err(Unreachable::NeighbourTableFull { neighbour }),
         }?;
         Ok(NextHop {
@@ -300,7 +339,8 @@ impl State {
 
     fn doubt_routes(&mut self, destinations: IpNet, now: Instant) {
         let covered = destinations.network()..=destinations.broadcast();
-        self.to_look_up.extend(self.targets.range(covered).map(|(target, _)| target));
+        self.to_look_up
+            .extend(self.targets.range(covered).map(|(target, _)| target));
         if !self.to_look_up.is_empty() {
             self.look_up_at.get_or_insert(now + LOOK_UP_AFTER);
         }
@@ -311,7 +351,13 @@ impl State {
             needed.users += 1;
             return;
         }
-        self.neighbours.insert(key, Needed { answer: Answer::Resolving, users: 1 });
+        self.neighbours.insert(
+            key,
+            Needed {
+                answer: Answer::Resolving,
+                users: 1,
+            },
+        );
         self.nudges.set(key, now);
         self.observe(key, now);
     }
@@ -334,13 +380,14 @@ impl State {
     /// Draws the conclusions from the entry in the table, or its absence.
     fn observe(&mut self, key: NeighbourKey, now: Instant) {
         let verify_every = self.verify_every();
-        let Some(needed) = self.neighbours.get_mut(&key) else { return };
+        let Some(needed) = self.neighbours.get_mut(&key) else {
+            return;
+        };
         let entry = self.table.get(&key).copied();
         let before = needed.answer;
         let answer = before.after(entry);
         needed.answer = answer;
         match NextNudge::after(before, answer, entry) {
-            NextNudge::Never => self.nudges.cancel(key),
             NextNudge::Now => self.nudges.set(key, now),
             NextNudge::WhenVerificationIsDue => self.nudges.set(key, now + verify_every),
             NextNudge::AsScheduled => {}

@@ -129,11 +129,17 @@ mod tests {
         let v6: IpAddr = "2001:db8::11".parse().unwrap();
         for (reason, words) in [
             (
-                Unreachable::NoAnswer { neighbour: v4, interface: interface() },
+                Unreachable::NoAnswer {
+                    neighbour: v4,
+                    interface: interface(),
+                },
                 "no answer to ARP for 10.9.0.11 on eth0",
             ),
             (
-                Unreachable::Resolving { neighbour: v6, interface: interface() },
+                Unreachable::Resolving {
+                    neighbour: v6,
+                    interface: interface(),
+                },
                 "waiting for an answer to neighbour solicitation for 2001:db8::11 on eth0",
             ),
             (

@@ -90,7 +90,9 @@ async fn follow(
 ) -> Result<Infallible, NetError> {
     let mut synchronise_at = Instant::now() + SYNCHRONISE_EVERY;
     loop {
-        let wake = state.deadline().map_or(synchronise_at, |at| at.min(synchronise_at));
+        let wake = state
+            .deadline()
+            .map_or(synchronise_at, |at| at.min(synchronise_at));
         tokio::select! {
             event = netlink.next_event() => match event? {
                 Event::Change(message) => state.apply(message, Instant::now()),
