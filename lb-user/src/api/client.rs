@@ -20,7 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens.
-    #[error("no lb daemon answers at {path} ({source}): is `lb run` running, with this control.socket?")]
+    #[error(
+        "no lb daemon answers at {path} ({source}): is `lb run` running, with this control.socket?"
+    )]
     NoDaemon {
         /// The control socket.
         path: PathBuf,
@@ -54,7 +56,9 @@ pub enum ClientError {
 
 /// Asks for the status.
 pub async fn status(socket: &Path) -> Result<Status, ClientError> {
-    Ok(serde_json::from_slice(&request(socket, Method::GET, STATUS).await?)?)
+    Ok(serde_json::from_slice(
+        &request(socket, Method::GET, STATUS).await?,
+    )?)
 }
 
 /// Ends forwarding and the daemon.
@@ -93,6 +97,8 @@ async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Bytes, Cl
     if status.is_success() {
         Ok(body)
     } else {
-        Err(ClientError::Refused(String::from_utf8_lossy(&body).into_owned()))
+        Err(ClientError::Refused(
+            String::from_utf8_lossy(&body).into_owned(),
+        ))
     }
 }

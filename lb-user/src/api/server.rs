@@ -39,7 +39,12 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
         fs::create_dir_all(parent)?;
     }
     match UnixStream::connect(path) {
-        Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another lb answers there")),
+        Ok(_) => {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "another lb answers there",
+            ));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(_) => fs::remove_file(path)?,
     }

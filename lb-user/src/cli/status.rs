@@ -35,8 +35,10 @@ impl Status {
 /// Columns that line up, one line for each virtual server and below it one for each of its real servers.
 fn table(status: &api::Status) -> String {
     let mut rows = vec![
-        ["NAME", "ADDRESS", "STATE", "WEIGHT", "PACKETS", "BYTES", "PPS", "BPS", ""]
-            .map(str::to_owned),
+        [
+            "NAME", "ADDRESS", "STATE", "WEIGHT", "PACKETS", "BYTES", "PPS", "BPS", "",
+        ]
+        .map(str::to_owned),
     ];
     for server in &status.virtual_servers {
         let address = match server.vip {
@@ -45,7 +47,14 @@ fn table(status: &api::Status) -> String {
         };
         let about = format!("{} {}", server.forward, server.predictor);
         let weight = String::new();
-        rows.push(row(&server.name, address, &server.state, weight, &server.traffic, about));
+        rows.push(row(
+            &server.name,
+            address,
+            &server.state,
+            weight,
+            &server.traffic,
+            about,
+        ));
         for real in &server.real_servers {
             rows.push(row(
                 &format!("  {}", real.name),

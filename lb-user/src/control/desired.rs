@@ -151,14 +151,16 @@ fn link(server: &RealServer, network: &View, last_known: Option<&Link>) -> Resul
             }),
         },
         (
-            Some(Err(Unreachable::Resolving {
-                neighbour,
-                interface,
-            }
-            | Unreachable::NoAnswer {
-                neighbour,
-                interface,
-            })),
+            Some(Err(
+                Unreachable::Resolving {
+                    neighbour,
+                    interface,
+                }
+                | Unreachable::NoAnswer {
+                    neighbour,
+                    interface,
+                },
+            )),
             Some(mac),
         ) if *neighbour == server.address => {
             let no_interface = || format!("interface {interface} has no MAC address");

@@ -1,9 +1,6 @@
 //! Builds the directory: see [`lb_common::directory`] for what it is.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use bytemuck::Zeroable;
 use lb_common::{Address, Directory, PortRange, Vip, VipBucket, VipSlot, directory::VipPorts};
@@ -47,7 +44,9 @@ pub struct Image {
 
 /// The buckets are too full to place a key.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the table of VIPs and ports is full: raise limits.virtual_servers, or use port ranges instead of lists")]
+#[error(
+    "the table of VIPs and ports is full: raise limits.virtual_servers, or use port ranges instead of lists"
+)]
 pub struct Full;
 
 /// The directory of `services`, whose VIPs and ports do not clash.
@@ -194,7 +193,10 @@ mod tests {
         let [first, second] = PLACE.directory.buckets(address, protocol, port);
         let look = |bucket: u32| {
             let bucket = &image.buckets[(bucket - 4096) as usize];
-            let found = bucket.slots.iter().find(|slot| slot.holds(address, protocol, port));
+            let found = bucket
+                .slots
+                .iter()
+                .find(|slot| slot.holds(address, protocol, port));
             (found.map(|slot| slot.id), bucket.spilled != 0)
         };
         match look(first) {

@@ -123,7 +123,9 @@ mod tests {
 
     fn counts(table: &[u16], servers: usize) -> Vec<u32> {
         let mut counts = vec![0; servers];
-        table.iter().for_each(|&value| counts[usize::from(value)] += 1);
+        table
+            .iter()
+            .for_each(|&value| counts[usize::from(value)] += 1);
         counts
     }
 
@@ -159,7 +161,10 @@ mod tests {
             .zip(&after)
             .filter(|&(&before, &after)| before != 9 && before != after)
             .count();
-        assert!(moved < 1024 / 10, "{moved} of 1024 slots of the others moved");
+        assert!(
+            moved < 1024 / 10,
+            "{moved} of 1024 slots of the others moved"
+        );
     }
 
     proptest! {

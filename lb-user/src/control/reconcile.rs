@@ -48,7 +48,9 @@ pub enum ReconcileError {
     #[error("more real servers than limits.real_servers: raise it")]
     RealServers,
     /// The map of bindings is full.
-    #[error("no room to bind {members} real servers to {virtual_server}: raise limits.virtual_servers")]
+    #[error(
+        "no room to bind {members} real servers to {virtual_server}: raise limits.virtual_servers"
+    )]
     Bindings {
         /// Its name.
         virtual_server: String,
@@ -241,13 +243,16 @@ impl Plan {
             plan.link_members(&mut slot, wanted, &mut old_real_servers)?;
             replaced_tables.push(slot.table);
             slot.table = plan.table(name, &slot, wanted, &mut old_tables)?;
-            plan.virtual_servers.push((slot.id, entry(name, wanted, &slot)));
+            plan.virtual_servers
+                .push((slot.id, entry(name, wanted, &slot)));
             plan.state.virtual_servers.insert(name.clone(), slot);
         }
         for slot in old_virtual_servers.into_values() {
             plan.garbage.virtual_servers.push(slot.id);
             plan.garbage.bindings.push(slot.bindings);
-            plan.garbage.counters.extend(slot.members.values().map(|member| member.counters));
+            plan.garbage
+                .counters
+                .extend(slot.members.values().map(|member| member.counters));
             replaced_tables.push(slot.table);
         }
         plan.garbage.real_servers = old_real_servers.into_values().collect();
@@ -264,11 +269,17 @@ impl Plan {
         old: Option<Slot>,
     ) -> Result<Slot, ReconcileError> {
         let free = &mut self.state.free;
-        let old_members = old.as_ref().map(|slot| slot.members.clone()).unwrap_or_default();
+        let old_members = old
+            .as_ref()
+            .map(|slot| slot.members.clone())
+            .unwrap_or_default();
         let mut slot = match old {
             Some(slot) => slot,
             None => {
-                let id = free.virtual_servers.allocate(1).ok_or(ReconcileError::VirtualServers)?;
+                let id = free
+                    .virtual_servers
+                    .allocate(1)
+                    .ok_or(ReconcileError::VirtualServers)?;
                 self.new_virtual_servers.push(id);
                 Slot {
                     id,
@@ -293,13 +304,16 @@ impl Plan {
             taken.resize(taken.len().max(offset + 1), false);
             taken[offset] = true;
         }
-        let mut free_offsets = (0..).filter(|&offset| !taken.get(offset).is_some_and(|&taken| taken));
+        let mut free_offsets =
+            (0..).filter(|&offset| !taken.get(offset).is_some_and(|&taken| taken));
         slot.members.clear();
         for server in wanted.members.keys() {
             let member = match old_members.get(server) {
                 Some(member) => member.clone(),
                 None => {
-                    let offset = free_offsets.next().and_then(|offset| offset.try_into().ok());
+                    let offset = free_offsets
+                        .next()
+                        .and_then(|offset| offset.try_into().ok());
                     let counters = free.binding_counters.allocate(1).ok_or_else(no_room)?;
                     self.new_counters.push(counters);
                     MemberSlot {
@@ -314,7 +328,10 @@ impl Plan {
 
         let old_bindings = slot.bindings;
         let members = slot.members.values().chain(old_members.values());
-        let needed = members.map(|member| u32::from(member.offset) + 1).max().unwrap_or(0);
+        let needed = members
+            .map(|member| u32::from(member.offset) + 1)
+            .max()
+            .unwrap_or(0);
         if needed > slot.bindings.capacity {
             let capacity = needed.next_power_of_two();
             let first = free.bindings.allocate(capacity).ok_or_else(no_room)?;
@@ -331,7 +348,8 @@ impl Plan {
                 continue;
             }
             // In a new range, too, packets find it until the new table is in place.
-            self.bindings.push((slot.binding(&member), member.binding()));
+            self.bindings
+                .push((slot.binding(&member), member.binding()));
             self.garbage.members.push(slot.binding(&member));
             self.garbage.counters.push(member.counters);
         }
@@ -359,7 +377,10 @@ impl Plan {
                 None => None,
             };
         }
-        let bindings = slot.members.values().map(|member| (slot.binding(member), member.binding()));
+        let bindings = slot
+            .members
+            .values()
+            .map(|member| (slot.binding(member), member.binding()));
         self.bindings.extend(bindings);
         Ok(())
     }
@@ -396,7 +417,11 @@ impl Plan {
         let serving = wanted.serving();
         let key: TableKey = serving
             .map(|(server, member)| {
-                (server.to_owned(), member.weight, slot.members[server].offset)
+                (
+                    server.to_owned(),
+                    member.weight,
+                    slot.members[server].offset,
+                )
             })
             .collect();
         if key.is_empty() {
@@ -437,9 +462,11 @@ impl Plan {
             }
         };
         let filled = maglev::fill(&shares, slots);
-        let blocks = filled.chunks_exact(TableBlock::SLOTS).map(|chunk| TableBlock {
-            slots: chunk.try_into().expect("a chunk of a block's size"),
-        });
+        let blocks = filled
+            .chunks_exact(TableBlock::SLOTS)
+            .map(|chunk| TableBlock {
+                slots: chunk.try_into().expect("a chunk of a block's size"),
+            });
         self.blocks.extend((first_block..).zip(blocks));
         Ok(PredictorTable { first_block, slots })
     }
@@ -466,12 +493,15 @@ impl Plan {
     ) -> Result<Option<(Place, Image)>, ReconcileError> {
         let slots = &self.state.virtual_servers;
         let build = |place| {
-            let services = desired.virtual_servers.iter().map(|(name, wanted)| Service {
-                id: slots[name].id,
-                vip: wanted.vip,
-                protocol: wanted.protocol,
-                ports: &wanted.ports,
-            });
+            let services = desired
+                .virtual_servers
+                .iter()
+                .map(|(name, wanted)| Service {
+                    id: slots[name].id,
+                    vip: wanted.vip,
+                    protocol: wanted.protocol,
+                    ports: &wanted.ports,
+                });
             directory::build(services, place)
         };
         let [current, other] = places(tables);
@@ -545,7 +575,10 @@ impl Plan {
             }
         }
         for table in self.garbage.tables {
-            state.free.table_blocks.release(table.first_block, blocks(table.slots));
+            state
+                .free
+                .table_blocks
+                .release(table.first_block, blocks(table.slots));
         }
         state
     }
@@ -583,7 +616,9 @@ impl State {
         let free = &mut self.free;
         let _ = free.virtual_servers.reserve(id, 1);
         if entry.table.slots > 0 {
-            let _ = free.table_blocks.reserve(entry.table.first_block, blocks(entry.table.slots));
+            let _ = free
+                .table_blocks
+                .reserve(entry.table.first_block, blocks(entry.table.slots));
         }
         let mut bindings = Bindings {
             first: entry.first_binding,

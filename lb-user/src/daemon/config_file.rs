@@ -23,7 +23,8 @@ impl ConfigFile {
     pub fn watch(path: &Path) -> notify::Result<Self> {
         let (sender, changes) = mpsc::channel(1);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            let read_only = matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(_)));
+            let read_only =
+                matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(_)));
             if !read_only {
                 // A change that waits to be seen stands for this one, too.
                 let _ = sender.try_send(());

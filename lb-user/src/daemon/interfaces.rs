@@ -52,10 +52,13 @@ impl Interfaces {
             self.attachments.attach(ebpf, pins, interface)?;
         }
         self.attachments.retain(ebpf, pins, &config.interfaces)?;
-        let vips = config.virtual_servers.iter().filter_map(|server| match server.vip {
-            IpAddr::V6(vip) => Some(vip),
-            IpAddr::V4(_) => None,
-        });
+        let vips = config
+            .virtual_servers
+            .iter()
+            .filter_map(|server| match server.vip {
+                IpAddr::V6(vip) => Some(vip),
+                IpAddr::V4(_) => None,
+            });
         let ifindexes: BTreeSet<u32> = known().map(|known| known.ifindex).collect();
         for error in self.memberships.set(&ifindexes, &vips.collect()) {
             warn!("{error}");
@@ -76,7 +79,8 @@ impl Interfaces {
                 mac,
                 reserved: [0; 2],
             };
-            self.map.insert(ifindex, bytemuck::cast::<_, [u8; 8]>(entry), 0)?;
+            self.map
+                .insert(ifindex, bytemuck::cast::<_, [u8; 8]>(entry), 0)?;
         }
         for ifindex in stale {
             self.map.remove(&ifindex)?;

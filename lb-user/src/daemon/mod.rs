@@ -8,7 +8,7 @@ mod report;
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -26,7 +26,7 @@ use crate::{
     api::server::{self, Request},
     config::Config,
     control::{Desired, Reconciler, desired::desired},
-    dataplane::{self, CounterMaps, Pins, Sizes, load, pins},
+    dataplane::{CounterMaps, Pins, Sizes, load, pins},
     net::{self, Targets, Unreachable, View},
 };
 
@@ -68,7 +68,10 @@ pub async fn run(config_path: &Path) -> Result<()> {
     let outcome = match stopped {
         Some(answer) => {
             let outcome = daemon.stop();
-            let text = outcome.as_ref().map(|_| ()).map_err(|error| format!("{error:#}"));
+            let text = outcome
+                .as_ref()
+                .map(|_| ())
+                .map_err(|error| format!("{error:#}"));
             let _ = answer.send(text);
             // The answer is on its way through the server's task.
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -129,7 +132,7 @@ impl Daemon {
         pins.create()?;
         let lock = pins.lock()?;
         let sizes = Sizes::new(&config.limits);
-        let loaded = dataplane::load(&pins, &sizes)?;
+        let loaded = load::load(&pins, &sizes)?;
         let reconciler = Reconciler::new(loaded.tables, &sizes, loaded.counters);
         let (targets, receiver) = watch::channel(targets(&config));
         let network = net::watch(receiver).await?;
@@ -159,7 +162,8 @@ impl Daemon {
         let known = self.reconciler.last_known_links();
         let settled = |view: &View| {
             view.next_hops.iter().all(|(address, next_hop)| {
-                !matches!(next_hop, Err(Unreachable::Resolving { .. })) || known.contains_key(address)
+                !matches!(next_hop, Err(Unreachable::Resolving { .. }))
+                    || known.contains_key(address)
             })
         };
         let _ = timeout(FIRST_ANSWERS, self.network.wait_for(settled)).await;
@@ -178,7 +182,8 @@ impl Daemon {
     /// Attaches the balancer to the interfaces of `config`, and to no others.
     fn attach(&mut self, config: &Config) -> Result<()> {
         let view = self.network.borrow().clone();
-        self.interfaces.attach(&mut self.ebpf, &self.pins, config, &view)
+        self.interfaces
+            .attach(&mut self.ebpf, &self.pins, config, &view)
     }
 
     /// The network changed: interfaces may have come, and real servers moved.
@@ -214,10 +219,18 @@ impl Daemon {
             ("control", next.control == self.config.control),
             ("limits", next.limits == self.config.limits),
         ] {
-            ensure!(same, "{setting} needs restart: it can't be changed while lb runs");
+            ensure!(
+                same,
+                "{setting} needs restart: it can't be changed while lb runs"
+            );
         }
         for interface in &next.interfaces {
-            if !self.network.borrow().interfaces.contains_key(&interface.name) {
+            if !self
+                .network
+                .borrow()
+                .interfaces
+                .contains_key(&interface.name)
+            {
                 bail!("interface {} does not exist", interface.name);
             }
         }
@@ -241,7 +254,11 @@ impl Daemon {
 }
 
 fn targets(config: &Config) -> Targets {
-    config.real_servers.values().map(|server| server.address).collect()
+    config
+        .real_servers
+        .values()
+        .map(|server| server.address)
+        .collect()
 }
 
 fn read(path: &Path) -> Result<String> {

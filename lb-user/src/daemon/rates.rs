@@ -19,7 +19,9 @@ pub struct Rates {
 impl Rates {
     /// Takes a sample of all counters.
     pub fn sample(&mut self, counters: impl Iterator<Item = (Counted, Counters)>, now: Instant) {
-        let seconds = self.sampled.map(|before| now.duration_since(before).as_secs_f64());
+        let seconds = self
+            .sampled
+            .map(|before| now.duration_since(before).as_secs_f64());
         let rate = |now: u64, before: u64| {
             let grown = now.saturating_sub(before) as f64;
             seconds.map_or(0, |seconds| (grown / seconds).round() as u64)
@@ -69,12 +71,20 @@ mod tests {
         let start = Instant::now();
         let mut rates = Rates::default();
         rates.sample([(key(), counters(100, 10_000))].into_iter(), start);
-        assert_eq!(rates.traffic(&key(), counters(100, 10_000)).packets_per_second, 0);
+        assert_eq!(
+            rates
+                .traffic(&key(), counters(100, 10_000))
+                .packets_per_second,
+            0
+        );
         let later = start + Duration::from_secs(2);
         rates.sample([(key(), counters(300, 50_000))].into_iter(), later);
         let traffic = rates.traffic(&key(), counters(301, 50_100));
         assert_eq!((traffic.packets, traffic.bytes), (301, 50_100));
-        assert_eq!((traffic.packets_per_second, traffic.bits_per_second), (100, 160_000));
+        assert_eq!(
+            (traffic.packets_per_second, traffic.bits_per_second),
+            (100, 160_000)
+        );
     }
 
     #[test]
@@ -82,7 +92,13 @@ mod tests {
         let start = Instant::now();
         let mut rates = Rates::default();
         rates.sample([(key(), counters(100, 10_000))].into_iter(), start);
-        rates.sample([(key(), counters(5, 500))].into_iter(), start + Duration::from_secs(1));
-        assert_eq!(rates.traffic(&key(), counters(5, 500)).packets_per_second, 0);
+        rates.sample(
+            [(key(), counters(5, 500))].into_iter(),
+            start + Duration::from_secs(1),
+        );
+        assert_eq!(
+            rates.traffic(&key(), counters(5, 500)).packets_per_second,
+            0
+        );
     }
 }

@@ -59,10 +59,14 @@ impl Daemon {
 
     /// Remembers the counters, for rates.
     pub(super) fn sample_rates(&mut self) {
-        let keys = self.desired.virtual_servers.iter().flat_map(|(name, server)| {
-            let members = server.members.keys().map(|member| Some(member.clone()));
-            members.chain([None]).map(|member| (name.clone(), member))
-        });
+        let keys = self
+            .desired
+            .virtual_servers
+            .iter()
+            .flat_map(|(name, server)| {
+                let members = server.members.keys().map(|member| Some(member.clone()));
+                members.chain([None]).map(|member| (name.clone(), member))
+            });
         let counters: Vec<_> = keys
             .map(|key| {
                 let counters = self.read_counters(&key);

@@ -119,7 +119,11 @@ impl<T: Pod> Array<T> {
     }
 
     fn entry(&self, index: u32) -> &[AtomicU64] {
-        assert!(index < self.len, "index {index} of an array of {}", self.len);
+        assert!(
+            index < self.len,
+            "index {index} of an array of {}",
+            self.len
+        );
         let first = index as usize * Self::WORDS;
         // SAFETY: the mapping holds `len` entries of `WORDS` words each, is aligned to a page, and lives as
         // long as `self`.

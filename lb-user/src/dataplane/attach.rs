@@ -5,8 +5,8 @@ use std::{collections::HashMap, io, path::Path};
 use aya::{
     Ebpf,
     programs::{
-        FdLink, ProgramError,
-        links::PinnedLink,
+        ProgramError,
+        links::{FdLink, PinnedLink},
         xdp::{XdpLink, XdpLinkId, XdpMode as AyaMode},
     },
 };
@@ -102,7 +102,8 @@ impl Attachments {
             }
             None => attach_new(ebpf, &pin, interface)?,
         };
-        self.links.insert(name.clone(), Attachment { link, ifindex });
+        self.links
+            .insert(name.clone(), Attachment { link, ifindex });
         Ok(())
     }
 
@@ -138,7 +139,8 @@ fn take_over(ebpf: &mut Ebpf, pin: &Path, name: &str) -> Result<Option<XdpLinkId
         reason,
     };
     let pinned = PinnedLink::from_pin(pin).map_err(|error| failed(error.to_string()))?;
-    let link = XdpLink::try_from(FdLink::from(pinned)).map_err(|error| failed(error.to_string()))?;
+    let link =
+        XdpLink::try_from(FdLink::from(pinned)).map_err(|error| failed(error.to_string()))?;
     match balancer(ebpf).attach_to_link(link) {
         Ok(link) => Ok(Some(link)),
         Err(error) if errno(&error) == Some(libc::ENOLINK) => {
@@ -172,12 +174,17 @@ fn attach_new(
         reason,
     };
     // aya falls back to an attachment without a link where the kernel has none; that can't be pinned.
-    let link = balancer(ebpf).take_link(link).map_err(|error| failed(error.to_string()))?;
+    let link = balancer(ebpf)
+        .take_link(link)
+        .map_err(|error| failed(error.to_string()))?;
     let link = FdLink::try_from(link).map_err(|error| failed(error.to_string()))?;
     let pinned = link.pin(pin).map_err(|error| failed(error.to_string()))?;
-    let link = XdpLink::try_from(FdLink::from(pinned)).map_err(|error| failed(error.to_string()))?;
+    let link =
+        XdpLink::try_from(FdLink::from(pinned)).map_err(|error| failed(error.to_string()))?;
     info!(interface = %name, %mode, "attached");
-    balancer(ebpf).attach_to_link(link).map_err(|error| failed(error.to_string()))
+    balancer(ebpf)
+        .attach_to_link(link)
+        .map_err(|error| failed(error.to_string()))
 }
 
 fn try_attach(ebpf: &mut Ebpf, name: &str, mode: XdpMode) -> Result<XdpLinkId, AttachError> {
@@ -185,17 +192,19 @@ fn try_attach(ebpf: &mut Ebpf, name: &str, mode: XdpMode) -> Result<XdpLinkId, A
         XdpMode::Generic => (AyaMode::Skb, XdpMode::Native),
         XdpMode::Native | XdpMode::Auto => (AyaMode::Driver, XdpMode::Generic),
     };
-    balancer(ebpf).attach(name, flags).map_err(|source| match errno(&source) {
-        Some(libc::EBUSY | libc::EEXIST) => AttachError::Busy {
-            interface: name.to_owned(),
-        },
-        _ => AttachError::Refused {
-            interface: name.to_owned(),
-            mode,
-            other,
-            source,
-        },
-    })
+    balancer(ebpf)
+        .attach(name, flags)
+        .map_err(|source| match errno(&source) {
+            Some(libc::EBUSY | libc::EEXIST) => AttachError::Busy {
+                interface: name.to_owned(),
+            },
+            _ => AttachError::Refused {
+                interface: name.to_owned(),
+                mode,
+                other,
+                source,
+            },
+        })
 }
 
 fn errno(error: &ProgramError) -> Option<i32> {

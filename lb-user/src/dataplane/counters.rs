@@ -67,7 +67,8 @@ impl Platform for CounterMaps {
     /// (kernel/sched/membarrier.c).
     fn wait_for_packets(&mut self) {
         // SAFETY: a system call without pointers.
-        let result = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+        let result =
+            unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
         if result != 0 {
             // As on kernels with nohz_full. No packet takes a tenth of a second.
             let error = io::Error::last_os_error();

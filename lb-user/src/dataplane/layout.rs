@@ -11,7 +11,7 @@ use lb_common::{
 use super::Sizes;
 
 /// The shape of a map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shape {
     /// Its kind.
     pub kind: MapType,
@@ -68,7 +68,11 @@ pub fn maps(sizes: &Sizes) -> [MapLayout; 12] {
         map::<Binding>("bindings", Array, sizes.bindings),
         map::<RealServer>("real_servers", Array, sizes.real_servers),
         map::<Interface>("interfaces", Hash, sizes.interfaces),
-        map::<Counters>("virtual_server_counters", PerCpuArray, sizes.virtual_servers),
+        map::<Counters>(
+            "virtual_server_counters",
+            PerCpuArray,
+            sizes.virtual_servers,
+        ),
         map::<Counters>("binding_counters", PerCpuArray, sizes.bindings),
         map::<u64>("drop_counters", PerCpuArray, DropReason::ALL.len() as u32),
     ]

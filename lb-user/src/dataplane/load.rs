@@ -4,7 +4,7 @@ use std::{fs, io, path::PathBuf};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray},
+    maps::{HashMap, Map, MapData, MapError, MapInfo, PerCpuArray},
     programs::{ProgramError, Xdp},
 };
 use bytemuck::Pod;
@@ -100,7 +100,8 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
             bindings: per_cpu(&mut ebpf, "binding_counters")?,
             drops: per_cpu(&mut ebpf, "drop_counters")?,
         },
-        interfaces: HashMap::try_from(take(&mut ebpf, "interfaces")).map_err(map_error("interfaces"))?,
+        interfaces: HashMap::try_from(take(&mut ebpf, "interfaces"))
+            .map_err(map_error("interfaces"))?,
         ebpf,
     })
 }
@@ -126,7 +127,9 @@ pub fn pin_balancer(ebpf: &mut Ebpf, pins: &Pins) -> Result<(), LoadError> {
         }
         _ => {}
     }
-    balancer(ebpf).pin(&next).map_err(|error| failed(error.to_string()))?;
+    balancer(ebpf)
+        .pin(&next)
+        .map_err(|error| failed(error.to_string()))?;
     fs::rename(&next, &path).map_err(|error| failed(error.to_string()))
 }
 

@@ -11,6 +11,6 @@ pub mod tables;
 pub use array::Array;
 pub use attach::{AttachError, Attachments};
 pub use counters::CounterMaps;
-pub use load::{LoadError, Loaded, load};
+pub use load::LoadError;
 pub use pins::{PinError, Pins};
 pub use tables::{Sizes, Tables};

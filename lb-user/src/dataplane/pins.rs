@@ -17,13 +17,17 @@ use nix::{
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
     /// Another daemon has them.
-    #[error("another lb is running on pin_path {path}: stop it first, or give this one a pin_path of its own")]
+    #[error(
+        "another lb is running on pin_path {path}: stop it first, or give this one a pin_path of its own"
+    )]
     InUse {
         /// The pin path.
         path: PathBuf,
     },
     /// Pins need a BPF file system.
-    #[error("pin_path {path} is not on a BPF file system: mount one (mount -t bpf bpf /sys/fs/bpf)")]
+    #[error(
+        "pin_path {path} is not on a BPF file system: mount one (mount -t bpf bpf /sys/fs/bpf)"
+    )]
     NotBpf {
         /// The pin path.
         path: PathBuf,
@@ -104,7 +108,9 @@ impl Pins {
                 MsFlags::empty(),
                 None::<&str>,
             )
-            .map_err(|errno| failed("mount a BPF file system at", Path::new(USUAL_PLACE))(errno.into()))?;
+            .map_err(|errno| {
+                failed("mount a BPF file system at", Path::new(USUAL_PLACE))(errno.into())
+            })?;
         }
         if !is_bpf() {
             return Err(PinError::NotBpf {
