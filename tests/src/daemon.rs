@@ -3,7 +3,7 @@
 use std::{
     env,
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output},
     thread::sleep,
     time::{Duration, Instant},
@@ -204,13 +204,15 @@ fn all_up(status: &Value) -> bool {
 /// # Errors
 /// It is not there.
 pub fn binary() -> Result<PathBuf> {
-    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/lb");
-    let binary = env::var_os("LB_BINARY").map_or_else(|| built.into(), PathBuf::from);
-    let advice = || {
-        format!(
-            "no {}: run `cargo xtask build`, or set LB_BINARY",
-            binary.display()
-        )
-    };
-    binary.canonicalize().with_context(advice)
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests is in a workspace");
+    let built = workspace.join("target/release/lb");
+    let binary = env::var_os("LB_BINARY").map_or(built, PathBuf::from);
+    ensure!(
+        binary.is_file(),
+        "no {}: run `cargo xtask build`, or set LB_BINARY",
+        binary.display()
+    );
+    Ok(binary)
 }
