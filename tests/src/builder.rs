@@ -17,6 +17,7 @@ use crate::{
     Host, Lab, Namespace, device_features,
     lab::{Leg, Remains},
     namespace::ip_batch,
+    pass_program,
     remains::{self, TEST_PREFIX},
 };
 
@@ -41,14 +42,11 @@ const REAL_SERVER_SYSCTLS: &[(&str, &str)] = &[
     ("ipv4/conf/all/arp_announce", "2"),
 ];
 
-/// What makes a veth behave as a cable. Checksums are whole and tags are inside the frame when XDP
-/// sees it. With GRO the device has NAPI, without which it takes no frames that the other end's XDP
-/// program sends in native mode (drivers/net/veth.c, `veth_xdp_xmit`).
+/// What makes a veth behave as a cable: checksums are whole, and tags inside the frame, when XDP sees it.
 const CABLE_FEATURES: &[(&str, bool)] = &[
     ("tx-checksum-ip-generic", false),
     ("tx-vlan-hw-insert", false),
     ("tx-vlan-stag-hw-insert", false),
-    ("rx-gro", true),
 ];
 
 /// What a lab is made of.
@@ -276,9 +274,14 @@ fn wire(lab: &Lab) -> Result<()> {
     });
     ip_batch(Some(&lab.switch), bridges.chain(ports))?;
 
-    let mut ports = legs.clone().map(|(host, leg, _)| host.port(leg));
-    lab.switch
-        .run(|| ports.try_for_each(|port| device_features::set(&port, CABLE_FEATURES)))?;
+    lab.switch.run(|| {
+        legs.clone()
+            .try_for_each(|(host, leg, _)| device_features::set(&host.port(leg), CABLE_FEATURES))?;
+        // A veth takes frames that the other end's program sends by XDP_TX only if it has a program too:
+        // with GRO alone they are queued, and nobody wakes the queue (drivers/net/veth.c, veth_xdp_flush).
+        let mut legs = lab.balancer.legs.iter();
+        legs.try_for_each(|&leg| pass_program::attach(&lab.balancer.port(leg)))
+    })?;
     legs.clone().try_for_each(|(host, _, n)| {
         host.run(|| device_features::set(&format!("eth{n}"), CABLE_FEATURES))
     })

@@ -76,20 +76,19 @@ impl<'a> Daemon<'a> {
     pub fn wait_until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let status = self.status();
-            match status {
+            match self.status() {
                 Ok(status) if wanted(&status) => return Ok(status),
-                status if Instant::now() > deadline || !self.is_running() => {
-                    let status = status
-                        .map_or_else(|error| format!("{error:#}"), |json| format!("{json:#}"));
-                    bail!(
-                        "not so in time: {what}\nstatus: {status}\nlog: {}",
-                        self.lab.log()
-                    )
-                }
+                _ if Instant::now() > deadline || !self.is_running() => break,
                 _ => sleep(Duration::from_millis(20)),
             }
         }
+        let status = self.lab.lb("status --socket {socket}")?;
+        bail!(
+            "not so in time: {what}\n{}{}\n{}",
+            String::from_utf8_lossy(&status.stdout),
+            String::from_utf8_lossy(&status.stderr),
+            self.lab.log()
+        )
     }
 
     /// Sends a signal.

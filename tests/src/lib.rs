@@ -25,6 +25,7 @@ mod http_server;
 mod lab;
 mod namespace;
 mod packet_socket;
+mod pass_program;
 mod remains;
 mod service;
 mod udp;
