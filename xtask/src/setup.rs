@@ -45,18 +45,19 @@ pub fn compiler() -> Result<Compiler> {
 fn install_compiler() -> Result<Compiler> {
     if Compiler::nightly().is_some() {
         println!("installing rust-src for rustup's nightly");
-        // Where rustup's server can't be reached this fails or hangs; Debian's packages are next.
-        let added = process::run(Command::new("timeout").args([
+        // Bounded: where rustup's server can't be reached, Debian's packages are next.
+        let mut rustup = Command::new("timeout");
+        rustup.args([
             "60",
             "rustup",
             "component",
             "add",
             "rust-src",
-            "--toolchain",
-            "nightly",
-        ]));
-        if let (Ok(()), Some(compiler)) = (added, Compiler::find()) {
-            return Ok(compiler);
+            "--toolchain=nightly",
+        ]);
+        match process::answer(&mut rustup).and_then(|_| Compiler::find()) {
+            Some(compiler) => return Ok(compiler),
+            None => println!("rustup can't install rust-src"),
         }
     }
     let packages = COMPILER_PACKAGES.join(" ");
