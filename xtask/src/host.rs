@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use crate::process;
 
 /// Whether this process may make network namespaces and load programs.
-pub fn is_root() -> bool {
+fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
