@@ -76,6 +76,11 @@ impl Diagnostics {
         self.0.push(Diagnostic::new(at.into(), message.as_ref()));
     }
 
+    /// How many there are.
+    pub const fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The value at `at`, which `key` names, if it is right; a wrong one is recorded.
     pub fn parsed<'a, T, P>(
         &mut self,

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_yaml::Spanned;
-
 use super::address::HostAddress;
 use super::error::{Diagnostics, Position};
 use super::model::{Limits, RealServer};
@@ -43,7 +41,7 @@ pub fn real_servers(
 
 fn real_server(
     name: &str,
-    entry: &Spanned<Entry<HostAddress, schema::RealServer>>,
+    entry: &schema::RealServerEntry,
     errors: &mut Diagnostics,
 ) -> Option<RealServer> {
     match &entry.value {

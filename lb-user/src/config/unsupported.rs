@@ -10,7 +10,7 @@ use serde_yaml::Spanned;
 use super::error::Diagnostics;
 use super::model;
 use super::schema::{
-    Check, CheckKind, File, Forward, Health, Metrics, Predictor, Session, SessionMode, Sticky,
+    Check, CheckEntry, File, Forward, Health, Metrics, Predictor, Session, SessionMode, Sticky,
     VirtualServer,
 };
 use super::value::{Entry, Field, Word};
@@ -96,7 +96,7 @@ fn refuse<T>(key: &str, field: &Option<Field<T>>, errors: &mut Diagnostics) {
 
 fn metrics(metrics: &Spanned<Metrics>, errors: &mut Diagnostics) {
     errors.add(metrics, "metrics is not supported yet");
-    errors.required(metrics, "listen", &metrics.value.listen);
+    errors.required(metrics, "metrics.listen", &metrics.value.listen);
 }
 
 fn sticky(sticky: &Spanned<Sticky>, errors: &mut Diagnostics) {
@@ -118,7 +118,7 @@ fn health(health: &Spanned<Health>, errors: &mut Diagnostics) {
     }
 }
 
-fn check(entry: &Spanned<Entry<Word<CheckKind>, Check>>, errors: &mut Diagnostics) {
+fn check(entry: &CheckEntry, errors: &mut Diagnostics) {
     let Check { icmp, syn, http } = match &entry.value {
         Entry::Long(check) => check,
         Entry::Short(kind) => {

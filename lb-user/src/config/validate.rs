@@ -72,11 +72,15 @@ fn interfaces(file: &Spanned<schema::File>, errors: &mut Diagnostics) -> Vec<Int
     let mut interfaces = Vec::new();
     for entry in &entries.value {
         let xdp = errors.value("xdp", &entry.value.xdp).map(|Word(xdp)| *xdp);
-        let Some(InterfaceName(name)) = errors.required(entry, "name", &entry.value.name) else {
+        let field = &entry.value.name;
+        let Some(InterfaceName(name)) = errors.required(entry, "name", field) else {
             continue;
         };
-        if !names.insert(name) {
-            errors.add(entry, format!("interface `{name}` is in the list twice"));
+        if let (false, Some(field)) = (names.insert(name), field) {
+            errors.add(
+                field,
+                format!("name: interface `{name}` is in the list twice"),
+            );
         }
         interfaces.push(Interface {
             name: name.clone(),
