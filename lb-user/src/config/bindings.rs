@@ -67,30 +67,34 @@ impl<'a> Servers<'a> {
         self.by_address.get(&address).copied()
     }
 
-    /// The real servers that `bind` names, in its order.
+    /// The real servers that `bind` names, in its order; `None` if anything about them is wrong.
     pub fn bindings(
         &self,
         bind: &'a [BindEntry],
         service: Service,
         errors: &mut Diagnostics,
-    ) -> Vec<Binding> {
-        let mut lines = HashMap::new();
-        let mut bindings = Vec::new();
-        for wanted in bind
+    ) -> Option<Vec<Binding>> {
+        let before = errors.count();
+        let wanted: Vec<_> = bind
             .iter()
             .flat_map(|entry| self.wanted(entry, errors))
-            .collect::<Vec<_>>()
-        {
-            let Wanted { at, server, .. } = wanted;
+            .collect();
+        let mut lines = HashMap::new();
+        for Wanted { at, server, .. } in &wanted {
             if let Some(line) = lines.insert(server, at.line) {
                 let problem =
                     format!("bind: real server `{server}` is bound already (line {line})");
-                errors.add(at, problem);
-            } else {
-                bindings.extend(self.binding(wanted, service, errors));
+                errors.add(*at, problem);
             }
         }
-        bindings
+        let bindings: Vec<_> = wanted
+            .into_iter()
+            .map(|wanted| self.binding(wanted, service, errors))
+            .collect();
+        if errors.count() > before {
+            return None;
+        }
+        bindings.into_iter().collect()
     }
 
     /// One real server, or those of a group.

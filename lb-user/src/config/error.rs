@@ -19,6 +19,11 @@ pub struct Position {
 impl Position {
     /// Where the file begins: the place of what belongs to no other.
     pub const START: Self = Self { line: 1, column: 1 };
+
+    /// Where the value is used: its alias or merge, if it has one.
+    pub(super) fn used<T>(spanned: &Spanned<T>) -> Self {
+        spanned.referenced.into()
+    }
 }
 
 impl From<Location> for Position {

@@ -30,7 +30,7 @@ pub fn real_servers(
     let mut servers = BTreeMap::new();
     for (name, entry) in entries {
         if let Err(problem) = name::check(&name.value) {
-            errors.add(name, problem);
+            errors.add(name, format!("real_servers: {problem}"));
         }
         if let Some(server) = real_server(&name.value, entry, errors) {
             servers.insert(name.value.clone(), server);

@@ -65,7 +65,7 @@ pub struct Interface {
     pub xdp: Option<Field<Word<XdpMode>>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Control {
     pub socket: Option<Field<SocketPath>>,
@@ -94,7 +94,7 @@ pub struct RealServer {
     pub mac: Option<Field<MacAddress>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VirtualServer {
     pub name: Option<Field<Name>>,

@@ -1,7 +1,7 @@
 //! What the schema knows and the balancer can't do yet. It is checked for its shape and refused,
 //! never ignored.
 //!
-//! To lift a refusal: delete its `refuse` line, or give its word a `Some` in its `match`.
+//! To lift a refusal: delete the line here that says so, or give the word its `Some`.
 
 use std::fmt::Display;
 

@@ -56,7 +56,8 @@ impl<M> fmt::Display for Value<M> {
             Self::Nothing => f.write_str("nothing"),
             Self::Bool(value) => value.fmt(f),
             Self::Integer(value) => value.fmt(f),
-            Self::Float(value) => value.fmt(f),
+            // With its point: `1.0` is not `1`.
+            Self::Float(value) => write!(f, "{value:?}"),
             Self::Text(text) => write!(f, "\"{text}\""),
             Self::List(_) => f.write_str("a list"),
             Self::Mapping(_) => f.write_str("a mapping"),

@@ -152,14 +152,22 @@ impl<'a> Reader<'a, '_> {
         {
             let owner = Owner {
                 name,
-                line: Position::from(entry).line,
+                line: Position::used(entry).line,
             };
             if let Err(problem) = self.claims.claim((vip, protocol), ports, owner) {
-                self.errors.add(port, problem);
+                self.errors.add(Position::used(port), problem);
             }
         }
         let forward = settings.forward.unwrap_or(Some(DEFAULT_FORWARD));
-        let bind = self.bind(entry, Service { vip, forward });
+        let bind = entry
+            .value
+            .bind
+            .as_ref()
+            .map(|bind| bind.value.as_slice())
+            .unwrap_or_default();
+        let bind = self
+            .servers
+            .bindings(bind, Service { vip, forward }, self.errors);
         let minimum_up = self.minimum_up(settings.minimum_up, name, bind.as_deref());
         Some(VirtualServer {
             name: name?.to_owned(),
@@ -181,10 +189,10 @@ impl<'a> Reader<'a, '_> {
     fn name(&mut self, entry: &'a Spanned<schema::VirtualServer>) -> Option<&'a str> {
         let field = &entry.value.name;
         let Name(name) = self.errors.required(entry, "name", field)?;
-        let line = Position::from(entry).line;
+        let line = Position::used(entry).line;
         if let (Some(first), Some(field)) = (self.lines.insert(name, line), field) {
             let problem = format!("name: another virtual server is called `{name}` (line {first})");
-            self.errors.add(field, problem);
+            self.errors.add(Position::used(field), problem);
         }
         Some(name)
     }
@@ -207,20 +215,6 @@ impl<'a> Reader<'a, '_> {
             self.errors.add(prefix, problem);
         }
         Some(vip)
-    }
-
-    /// `None` if anything in it is wrong.
-    fn bind(
-        &mut self,
-        entry: &'a Spanned<schema::VirtualServer>,
-        service: Service,
-    ) -> Option<Vec<Binding>> {
-        let Some(bind) = &entry.value.bind else {
-            return Some(Vec::new());
-        };
-        let before = self.errors.count();
-        let bindings = self.servers.bindings(&bind.value, service, self.errors);
-        (self.errors.count() == before).then_some(bindings)
     }
 
     /// Draining servers count: draining one must not make a file wrong that was right. Without any

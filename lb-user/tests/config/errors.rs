@@ -69,11 +69,12 @@ fn a_file_that_is_wrong_from_the_start_is_refused(#[case] text: &str, #[case] pr
 #[case::missing_address("real_servers:\n  web-1: { weight: 2 }", "3:10: missing key `address`")]
 #[case::weight("real_servers:\n  web-1: { address: 10.9.0.1, weight: 1001 }", "3:39: weight: expected a number from 0 to 1000, found 1001")]
 #[case::fractional_weight("real_servers:\n  web-1: { address: 10.9.0.1, weight: 1.5 }", "3:39: weight: expected a number from 0 to 1000, found 1.5")]
+#[case::weight_with_a_point("real_servers:\n  web-1: { address: 10.9.0.1, weight: 1.0 }", "3:39: weight: expected a number from 0 to 1000, found 1.0")]
 #[case::octal_weight("real_servers:\n  web-1: { address: 10.9.0.1, weight: 010 }", "3:39: weight: expected a number from 0 to 1000, found \"010\"")]
 #[case::mac("real_servers:\n  web-1: { address: 10.9.0.1, mac: 2-0-0-0-0-13 }", "3:36: mac: expected a MAC address such as \"02:00:00:00:00:13\", found \"2-0-0-0-0-13\"")]
 #[case::multicast_mac("real_servers:\n  web-1: { address: 10.9.0.1, mac: 33:33:00:00:00:01 }", "3:36: mac: a multicast or broadcast MAC address belongs to no single machine, found \"33:33:00:00:00:01\"")]
 #[case::duplicate_server("real_servers:\n  web-1: 10.9.0.1\n  web-1: 10.9.0.2", "4:3: duplicate key `web-1`: it is already set above")]
-#[case::server_name("real_servers: { web 1: 10.9.0.1 }", "2:17: expected a name of 1 to 63 characters A-Z a-z 0-9 . _ -, found \"web 1\"")]
+#[case::server_name("real_servers: { web 1: 10.9.0.1 }", "2:17: real_servers: expected a name of 1 to 63 characters A-Z a-z 0-9 . _ -, found \"web 1\"")]
 #[case::unknown_member("real_servers: { web-1: 10.9.0.1 }\ngroups: { web: [web-1, web-l] }", "3:24: groups: unknown real server `web-l`; did you mean `web-1`?")]
 #[case::member_twice("real_servers: { web-1: 10.9.0.1 }\ngroups: { web: [web-1, web-1] }", "3:24: groups: real server `web-1` is in the group twice")]
 #[case::number_as_name("real_servers: { '10': 10.9.0.1 }\ngroups: { web: [10] }", "3:17: groups: expected a name (in quotes, if it looks like a number), found 10")]
@@ -218,8 +219,9 @@ interfaces:
 #[test]
 fn a_server_that_is_wrong_is_not_called_unknown() {
     let text = "\
-real_servers: { web-1: 10.9.0 }
-virtual_servers: [{ name: shop, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [web-1] }]";
+real_servers: { web-1: 10.9.0, web-2: 10.9.0.12 }
+virtual_servers:
+  - { name: shop, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [web-1, web-2], minimum_up: 2 }";
     let problem = "2:24: web-1: expected an IPv4 or IPv6 address, found \"10.9.0\"";
     assert_eq!(problems_after_interfaces(text), [problem]);
 }
@@ -229,6 +231,23 @@ fn a_mistake_behind_an_anchor_is_reported_once_and_where_it_is_written() {
     let text = "real_servers:\n  a: &a { address: 10.9.0.1, weight: -1 }\n  b: *a\n  c: *a";
     let problem = "3:38: weight: expected a number from 0 to 1000, found -1";
     assert_eq!(problems_after_interfaces(text), [problem]);
+}
+
+#[test]
+fn what_an_anchor_repeats_is_reported_where_it_is_used() {
+    let problems = problems_of_virtual_servers(
+        "- &a { name: a, vip: 10.9.1.1, protocol: tcp, port: 80 }\n\
+         - { <<: *a, name: b }\n\
+         - *a\n",
+    );
+    assert_eq!(
+        problems,
+        [
+            "6:9: port: 10.9.1.1 tcp port 80 is already taken by virtual server `a` (line 5)",
+            "7:3: name: another virtual server is called `a` (line 5)",
+            "7:3: port: 10.9.1.1 tcp port 80 is already taken by virtual server `a` (line 5)",
+        ]
+    );
 }
 
 #[test]
