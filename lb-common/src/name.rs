@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 /// A name from the configuration, in UTF-8, filled up with zeros. It tells who reads the map with
 /// bpftool what an entry is, and a daemon that starts which entry is whose.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct Name {
     bytes: [u8; Name::MAX + 1],
 }

@@ -7,7 +7,7 @@ use crate::{Address, Name};
 /// Value of the map `real_servers`: all that forwarding needs, in one cache line, ready to be copied
 /// into the packet. An entry is not changed while a [`crate::Binding`] leads to it.
 #[repr(C, align(64))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct RealServer {
     /// The server's MAC address.
     pub destination_mac: [u8; 6],

@@ -94,7 +94,11 @@ fn advertise(
     let (destination, destination_mac, flags) = if detects_duplicate {
         (ALL_NODES, ALL_NODES_MAC, OVERRIDE)
     } else {
-        (solicitation.source, ethernet.mac::<6>(), SOLICITED | OVERRIDE)
+        (
+            solicitation.source,
+            ethernet.mac::<6>(),
+            SOLICITED | OVERRIDE,
+        )
     };
     let [a, b, c, d, e, f] = mac;
     let [two, one] = TARGET_LINK_LAYER_ADDRESS;

@@ -2,9 +2,7 @@
 //! of any port.
 
 use lb_common::{
-    Directory, Vip, VipBucket, VipSlot, VirtualServer,
-    address::AddressWords,
-    directory::VipPorts,
+    Directory, Vip, VipBucket, VipSlot, VirtualServer, address::AddressWords, directory::VipPorts,
     protocol,
 };
 
@@ -12,7 +10,10 @@ use crate::{parse::Flow, tables::Tables};
 
 /// The virtual server of a flow, and its id.
 #[inline(always)]
-pub fn virtual_server<'t>(tables: &'t impl Tables, flow: &Flow) -> Option<(u32, &'t VirtualServer)> {
+pub fn virtual_server<'t>(
+    tables: &'t impl Tables,
+    flow: &Flow,
+) -> Option<(u32, &'t VirtualServer)> {
     let directory = tables.control()?.directory.load();
     let id = match find(
         tables,

@@ -130,8 +130,14 @@ impl<const N: usize> View<'_, N> {
         const { assert!(OFFSET + 6 <= N) };
         // SAFETY: the view proves that the bytes are there.
         unsafe {
-            store(self.start.add(OFFSET).cast(), u32::from_ne_bytes([a, b, c, d]));
-            store(self.start.add(OFFSET + 4).cast(), u16::from_ne_bytes([e, f]));
+            store(
+                self.start.add(OFFSET).cast(),
+                u32::from_ne_bytes([a, b, c, d]),
+            );
+            store(
+                self.start.add(OFFSET + 4).cast(),
+                u16::from_ne_bytes([e, f]),
+            );
         }
     }
 }

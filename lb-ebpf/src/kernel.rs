@@ -3,12 +3,7 @@
 mod maps;
 mod packet;
 
-use aya_ebpf::{
-    bindings::xdp_action,
-    helpers::bpf_redirect,
-    macros::xdp,
-    programs::XdpContext,
-};
+use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
 use lb_ebpf::Verdict;
 
 use self::{maps::Maps, packet::XdpPacket};

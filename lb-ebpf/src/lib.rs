@@ -15,16 +15,13 @@ pub mod parse;
 pub mod predict;
 pub mod tables;
 
-#[cfg(test)]
-mod tests;
-
 use lb_common::DropReason;
 
+use self::{forward::Egress, parse::Parsed};
 pub use self::{
     frame::{Frame, Packet},
     tables::Tables,
 };
-use self::{forward::Egress, parse::Parsed};
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

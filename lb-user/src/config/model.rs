@@ -136,6 +136,16 @@ pub enum Protocol {
     Udp,
 }
 
+impl Protocol {
+    /// The IP protocol number (IANA).
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => lb_common::protocol::TCP,
+            Self::Udp => lb_common::protocol::UDP,
+        }
+    }
+}
+
 /// How packets reach the real server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Display)]
 #[serde(rename_all = "snake_case")]
@@ -145,6 +155,14 @@ pub enum Forward {
     L2dsr,
 }
 
+impl From<Forward> for lb_common::Forward {
+    fn from(forward: Forward) -> Self {
+        match forward {
+            Forward::L2dsr => Self::L2Dsr,
+        }
+    }
+}
+
 /// How a new session picks its real server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Display)]
 #[serde(rename_all = "snake_case")]
@@ -152,4 +170,12 @@ pub enum Forward {
 pub enum Predictor {
     /// Maglev over addresses, ports and protocol.
     Hash,
+}
+
+impl From<Predictor> for lb_common::Predictor {
+    fn from(predictor: Predictor) -> Self {
+        match predictor {
+            Predictor::Hash => Self::Hash,
+        }
+    }
 }

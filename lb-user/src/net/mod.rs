@@ -1,1 +1,26 @@
-//! What the kernel knows of the network: links, routes, neighbours.
+//! What the kernel knows of the network, told over rtnetlink: for each target address (a real
+//! server's) the interface, the next hop and the MAC address that reach it.
+//!
+//! [`watch`] subscribes first, then synchronises in full, then follows the kernel's events, so no
+//! change falls between. [`State`](state::State) decides (fed with messages and the time, no I/O);
+//! [`Netlink`](netlink::Netlink) talks to the kernel; the task in `watch.rs` joins the two.
+//!
+//! The kernel does the resolving: this module reads its neighbour table and makes it send ARP
+//! requests and neighbour solicitations, but opens no such socket of its own.
+
+mod link;
+mod neighbour;
+mod netlink;
+mod route;
+mod schedule;
+pub mod solicited;
+mod state;
+mod view;
+mod watch;
+
+pub use netlink::NetError;
+pub use view::{Interface, NextHop, Unreachable, View};
+pub use watch::{Targets, watch};
+
+/// A MAC address, in the order of transmission.
+type Mac = [u8; 6];
