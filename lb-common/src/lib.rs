@@ -1,2 +1,46 @@
+//! What the kernel program and the daemon agree on: the layout of every map, the constants that both
+//! use, and the hashes that both compute.
+//!
+//! Map values are `#[repr(C)]` without implicit padding ([`bytemuck::Pod`] proves it), so that user
+//! space can write them as bytes and BTF describes every byte. Ports and numbers are in host byte
+//! order, addresses are octets in network order. Zero always means "not configured", because a BPF
+//! array has no missing entries.
+//!
+//! A packet follows these maps:
+//!
+//! ```text
+//! control[0] -> vip_buckets -> virtual_servers[id] -> predictor_tables -> bindings -> real_servers
+//!                   \-> vips -> port_ranges ---^
+//! ```
+//!
+//! User space never changes what a packet may be reading: it writes new entries beside the old ones and
+//! then moves one 8-byte pointer ([`Directory`], [`PredictorTable`], [`Binding`]).
+
 #![no_std]
-//! x
+
+pub mod address;
+pub mod binding;
+pub mod counters;
+pub mod directory;
+pub mod hash;
+pub mod interface;
+pub mod name;
+pub mod real_server;
+pub mod virtual_server;
+
+pub use address::Address;
+pub use binding::Binding;
+pub use counters::{Counters, DropReason};
+pub use directory::{Control, Directory, PortRange, Vip, VipBucket, VipSlot};
+pub use interface::Interface;
+pub use name::Name;
+pub use real_server::RealServer;
+pub use virtual_server::{Forward, Predictor, PredictorTable, TableBlock, VirtualServer};
+
+/// IP protocol numbers (IANA) that a virtual server can have.
+pub mod protocol {
+    /// Transmission Control Protocol.
+    pub const TCP: u8 = 6;
+    /// User Datagram Protocol.
+    pub const UDP: u8 = 17;
+}

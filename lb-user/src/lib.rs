@@ -1,4 +1,9 @@
 //! The daemon and command line of `lb`.
 
+pub mod api;
+pub mod cli;
 pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod dataplane;
 pub mod net;

@@ -1,2 +1,63 @@
-//! x
-fn main(){}
+//! `cargo xtask`: everything a person does in this repository, one file per command.
+
+mod build;
+mod build_ebpf;
+mod compiler;
+mod demo;
+mod host;
+mod lint;
+mod process;
+mod setup;
+mod test;
+mod tool;
+mod workspace;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::Parser;
+
+/// Everything a person does in this repository.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", disable_help_subcommand = true)]
+enum Command {
+    /// Find or install the eBPF compiler, bpf-linker and the tools of the lab; print what is used
+    Setup,
+    /// Build the kernel programs: target/lb-ebpf.o
+    BuildEbpf,
+    /// Build the daemon with the kernel programs inside: target/release/lb
+    Build,
+    /// Build, then show real clients reaching real servers through a VIP (needs root)
+    Demo {
+        /// Options of the demo, among them --keep, --clean and --seconds N
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<OsString>,
+    },
+    /// Build, then run all tests; those in the lab need root
+    Test {
+        /// Run only the tests with this in their name
+        filter: Option<String>,
+        /// Options of the test harness, such as --nocapture
+        #[arg(last = true)]
+        harness: Vec<String>,
+    },
+    /// Check format, clippy, licences and sources of dependencies, documentation
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Command::parse() {
+        Command::Setup => setup::run(),
+        Command::BuildEbpf => build_ebpf::run(),
+        Command::Build => build::run(),
+        Command::Demo { options } => demo::run(&options),
+        Command::Test { filter, harness } => test::run(filter.as_deref(), &harness),
+        Command::Lint => lint::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,82 @@
-//! The configuration file.
+//! The configuration: one YAML file, parsed and validated as a whole.
+//!
+//! A file passes through three types: YAML text becomes the `schema` (what may be written, each value
+//! with its place), and `validate` turns that into the [`Config`] that the rest of the daemon uses
+//! (names resolved, groups expanded, defaults applied). Every problem found on the way is reported
+//! with line and column; a file with a problem gives no [`Config`] at all.
+
+mod address;
+mod bindings;
+mod claims;
+mod duration;
+mod error;
+mod http;
+mod interface_name;
+mod mac;
+mod model;
+mod name;
+mod path;
+mod ports;
+mod real_servers;
+mod schema;
+mod suggest;
+mod unsupported;
+mod validate;
+mod value;
+mod virtual_servers;
+mod yaml;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+pub use error::{Diagnostic, LoadError, Position};
+pub use mac::{MacAddress, MacAddressError};
+pub use model::{
+    Binding, Config, Control, Forward, Interface, Limits, Predictor, Protocol, RealServer,
+    VirtualServer, XdpMode,
+};
+pub use ports::Ports;
+
+/// The largest file that is read, in bytes: room for 65,535 virtual servers of a dozen lines each.
+pub const MAX_FILE_SIZE: u64 = 32 << 20;
+
+impl Config {
+    /// Reads and validates a file.
+    ///
+    /// # Errors
+    /// [`LoadError::Read`] or [`LoadError::TooLarge`] if the file can't be read whole, else as
+    /// [`Config::parse`].
+    pub fn load(path: &Path) -> Result<Self, LoadError> {
+        let file_name = path.display().to_string();
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes))
+            .map_err(|source| LoadError::Read {
+                file_name: file_name.clone(),
+                source,
+            })?;
+        if bytes.len() as u64 > MAX_FILE_SIZE {
+            return Err(LoadError::TooLarge { file_name });
+        }
+        match str::from_utf8(&bytes) {
+            Ok(text) => Self::parse(&file_name, text),
+            Err(error) => Err(LoadError::not_utf8(
+                file_name,
+                &bytes[..error.valid_up_to()],
+            )),
+        }
+    }
+
+    /// Validates a file's text. `file_name` serves the messages only.
+    ///
+    /// # Errors
+    /// [`LoadError::Invalid`] with every problem found, in the order of the file. A mistake in the
+    /// YAML itself, an unknown key or a duplicate one hides the problems behind it.
+    pub fn parse(file_name: &str, text: &str) -> Result<Self, LoadError> {
+        yaml::parse(text)
+            .map_err(|diagnostic| vec![diagnostic])
+            .and_then(|file| validate::config(&file))
+            .map_err(|diagnostics| LoadError::invalid(file_name, diagnostics))
+    }
+}

@@ -1,0 +1,30 @@
+//! The Internet checksum (RFC 1071).
+
+/// A sum in progress. It takes words as they lie in the packet: the sum does not depend on the byte order
+/// (RFC 1071 section 2).
+#[derive(Clone, Copy, Default)]
+pub struct Checksum(u64);
+
+impl Checksum {
+    /// Adds four bytes.
+    #[inline(always)]
+    pub const fn add_u32(self, loaded: u32) -> Self {
+        Self(self.0 + loaded as u64)
+    }
+
+    /// Adds eight bytes.
+    #[inline(always)]
+    pub const fn add_u64(self, loaded: u64) -> Self {
+        self.add_u32(loaded as u32).add_u32((loaded >> 32) as u32)
+    }
+
+    /// The checksum as it is stored in a packet.
+    #[inline(always)]
+    pub const fn finish(self) -> u16 {
+        let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        !(sum as u16)
+    }
+}

@@ -1,0 +1,29 @@
+//! What a packet may look up and count. The maps of the same names are described in `lb_common`.
+
+use lb_common::{
+    Binding, Control, Interface, PortRange, RealServer, TableBlock, Vip, VipBucket, VirtualServer,
+};
+
+/// The maps, in the kernel; plain arrays, on the host. `None` is an index past a table's end.
+pub trait Tables {
+    /// The only entry of `control`.
+    fn control(&self) -> Option<&Control>;
+    /// An entry of `vip_buckets`.
+    fn vip_bucket(&self, index: u32) -> Option<&VipBucket>;
+    /// An entry of `vips`.
+    fn vip(&self, index: u32) -> Option<&Vip>;
+    /// An entry of `port_ranges`.
+    fn port_range(&self, index: u32) -> Option<&PortRange>;
+    /// An entry of `virtual_servers`.
+    fn virtual_server(&self, index: u32) -> Option<&VirtualServer>;
+    /// An entry of `predictor_tables`.
+    fn table_block(&self, index: u32) -> Option<&TableBlock>;
+    /// An entry of `bindings`.
+    fn binding(&self, index: u32) -> Option<&Binding>;
+    /// An entry of `real_servers`.
+    fn real_server(&self, index: u32) -> Option<&RealServer>;
+    /// An entry of `interfaces`.
+    fn interface(&self, ifindex: u32) -> Option<&Interface>;
+    /// Counts a forwarded packet, for a virtual server and for one of its bindings.
+    fn count(&self, virtual_server: u32, binding_counters: u32, bytes: u64);
+}

@@ -1,0 +1,93 @@
+//! The daemon's side of the control socket.
+
+use std::{
+    fs::{self, Permissions},
+    io,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::Path,
+};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use tokio::{
+    net::UnixListener,
+    sync::{mpsc, oneshot},
+};
+
+use super::{STATUS, STOP, Status};
+
+/// What a client asks of the daemon, and where the answer goes.
+pub enum Request {
+    /// How are things?
+    Status(oneshot::Sender<Status>),
+    /// End forwarding and the daemon. The answer is an error's text, or nothing.
+    Stop(oneshot::Sender<Result<(), String>>),
+}
+
+/// Listens on a Unix socket, with mode 0660. One that a dead daemon left behind is replaced.
+///
+/// # Errors
+///
+/// If the socket can't be made, or if somebody listens on it already.
+pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "another lb answers there",
+            ));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(_) => fs::remove_file(path)?,
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+/// Passes requests on to the daemon.
+pub async fn serve(listener: UnixListener, requests: mpsc::Sender<Request>) -> io::Result<()> {
+    let routes = Router::new()
+        .route(STATUS, get(status))
+        .route(STOP, post(stop))
+        .with_state(requests);
+    axum::serve(listener, routes).await
+}
+
+type Requests = State<mpsc::Sender<Request>>;
+
+async fn status(State(requests): Requests) -> Response {
+    match ask(&requests, Request::Status).await {
+        Some(status) => Json(status).into_response(),
+        None => gone(),
+    }
+}
+
+async fn stop(State(requests): Requests) -> Response {
+    match ask(&requests, Request::Stop).await {
+        Some(Ok(())) => StatusCode::NO_CONTENT.into_response(),
+        Some(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
+        None => gone(),
+    }
+}
+
+async fn ask<T>(
+    requests: &mpsc::Sender<Request>,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+) -> Option<T> {
+    let (sender, answer) = oneshot::channel();
+    requests.send(request(sender)).await.ok()?;
+    answer.await.ok()
+}
+
+fn gone() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping").into_response()
+}

@@ -1,0 +1,99 @@
+//! What `lb status --json` prints.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// Everything.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// In the order of the configuration file.
+    pub virtual_servers: Vec<VirtualServer>,
+    /// Dropped packets, by reason.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// One virtual server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VirtualServer {
+    /// Its name.
+    pub name: String,
+    /// Its VIP.
+    pub vip: IpAddr,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// As in the configuration: `80`, `80,443`, `8000-8100`, `any`.
+    pub port: String,
+    /// As in the configuration.
+    pub forward: String,
+    /// As in the configuration.
+    pub predictor: String,
+    /// `up` or `down`.
+    pub state: String,
+    /// Its sessions.
+    pub sessions: Sessions,
+    /// What it forwarded.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+    /// Those bound to it.
+    pub real_servers: Vec<RealServer>,
+}
+
+/// A real server bound to a virtual server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RealServer {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its weight in this virtual server.
+    pub weight: u16,
+    /// `up`, `down` or `draining`.
+    pub state: String,
+    /// Why it is down; empty if it isn't.
+    pub reason: String,
+    /// Its health checks.
+    pub checks: Vec<Check>,
+    /// Its sessions in this virtual server.
+    pub sessions: Sessions,
+    /// What it got from this virtual server.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+}
+
+/// The last result of a health check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// As in the configuration.
+    pub kind: String,
+    /// Whether it passed.
+    pub ok: bool,
+    /// How long it took.
+    pub latency_us: u64,
+    /// What a person would say of it.
+    pub message: String,
+}
+
+/// Sessions of a virtual server or of a bound real server. A stateless virtual server has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sessions {
+    /// Now.
+    pub active: u64,
+    /// Since the counters began.
+    pub total: u64,
+    /// New ones in the last second.
+    pub per_second: u64,
+}
+
+/// Forwarded packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Since the counters began.
+    pub packets: u64,
+    /// Ethernet headers included.
+    pub bytes: u64,
+    /// In the last second.
+    pub packets_per_second: u64,
+    /// In the last second.
+    pub bits_per_second: u64,
+}

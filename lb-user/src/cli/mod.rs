@@ -1,0 +1,55 @@
+//! The command line: a file for each command.
+
+mod check;
+mod run;
+mod status;
+mod stop;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+/// XDP layer-4 load balancer
+#[derive(Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Run),
+    Check(check::Check),
+    Status(status::Status),
+    Stop(stop::Stop),
+}
+
+/// Where the daemon listens.
+#[derive(Args)]
+struct Socket {
+    /// The daemon's control socket (`control.socket` in its configuration)
+    #[arg(long, value_name = "PATH", default_value = "/run/lb/lb.sock")]
+    socket: PathBuf,
+}
+
+impl Cli {
+    /// Carries the command out.
+    pub fn run(self) -> Result<()> {
+        match self.command {
+            Command::Run(command) => command.run(),
+            Command::Check(command) => command.run(),
+            Command::Status(command) => command.run(),
+            Command::Stop(command) => command.run(),
+        }
+    }
+}
+
+/// Runs a future on this thread alone: no command has work for more.
+fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(future)
+}

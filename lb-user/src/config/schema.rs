@@ -1,0 +1,231 @@
+//! Everything that may be written in the file, each value with its place.
+//!
+//! A key that is absent or empty is `None`. A value of the wrong kind is kept as the reason why it is
+//! wrong ([`Field`]), so that `validate` can report all of them; an unknown or duplicate key ends the
+//! reading.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_yaml::Spanned;
+use strum::{Display, EnumString, VariantNames};
+
+use super::address::HostAddress;
+use super::http::{StatusRange, UrlPath};
+use super::interface_name::InterfaceName;
+use super::mac::MacAddress;
+use super::model::{Protocol, XdpMode};
+use super::name::Name;
+use super::path::{AbsolutePath, SocketPath};
+use super::value::{Entry, Field, FromValue, Number, Text, Value, Word};
+
+/// Entries of a table in the kernel.
+pub type TableSize = Number<u32, 1, 65_535>;
+/// A real server's share of new sessions. Weights mean something only in relation to each other,
+/// and a predictor table has no room for finer shares.
+pub type Weight = Number<u16, 0, 1000>;
+/// A TCP or UDP port.
+pub type Port = Number<u16, 1, 65_535>;
+/// How many healthy servers keep a virtual server up.
+pub type MinimumUp = Number<u32, 1, 65_535>;
+/// How many checks in a row change a server's state.
+pub type CheckCount = Number<u32, 1, 100>;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    pub interfaces: Option<Spanned<Vec<Spanned<Interface>>>>,
+    pub pin_path: Option<Field<AbsolutePath>>,
+    pub control: Option<Control>,
+    pub metrics: Option<Spanned<Metrics>>,
+    pub limits: Option<Limits>,
+    pub real_servers: Option<HashMap<Spanned<String>, Spanned<Entry<HostAddress, RealServer>>>>,
+    pub groups: Option<HashMap<Spanned<String>, Option<Vec<Field<Name>>>>>,
+    /// `name`, `vip`, `port` and `bind` are refused here.
+    pub defaults: Option<VirtualServer>,
+    pub virtual_servers: Option<Vec<Spanned<VirtualServer>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interface {
+    pub name: Option<Field<InterfaceName>>,
+    pub xdp: Option<Field<Word<XdpMode>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Control {
+    pub socket: Option<Field<SocketPath>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    pub listen: Option<Field<SocketAddr>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    pub sessions: Option<Field<Number<u32, 1, 100_000_000>>>,
+    pub virtual_servers: Option<Field<TableSize>>,
+    pub real_servers: Option<Field<TableSize>>,
+}
+
+/// The long form; the short one is the address alone.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RealServer {
+    pub address: Option<Field<HostAddress>>,
+    pub weight: Option<Field<Weight>>,
+    pub mac: Option<Field<MacAddress>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VirtualServer {
+    pub name: Option<Field<Name>>,
+    pub vip: Option<Field<HostAddress>>,
+    pub protocol: Option<Field<Word<Protocol>>>,
+    pub port: Option<Spanned<Value>>,
+    pub forward: Option<Field<Word<Forward>>>,
+    pub predictor: Option<Field<Word<Predictor>>>,
+    pub session: Option<Session>,
+    pub sticky: Option<Spanned<Sticky>>,
+    pub bind: Option<Spanned<Vec<Spanned<Entry<Name, Binding>>>>>,
+    pub minimum_up: Option<Field<MinimumUp>>,
+    pub health: Option<Spanned<Health>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum Forward {
+    L2dsr,
+    L3dsr,
+    Nat,
+    Fullnat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum Predictor {
+    Hash,
+    SourceHash,
+    RoundRobin,
+    LeastConnection,
+    ResponseTime,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Session {
+    pub mode: Option<Field<Word<SessionMode>>>,
+    pub idle_timeout: Option<Field<Duration>>,
+    pub on_unknown: Option<Field<Word<OnUnknown>>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum SessionMode {
+    Stateful,
+    Stateless,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum OnUnknown {
+    Forward,
+    Reset,
+    Drop,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sticky {
+    pub timeout: Option<Field<Duration>>,
+    pub prefix_v4: Option<Field<Number<u8, 0, 32>>>,
+    pub prefix_v6: Option<Field<Number<u8, 0, 128>>>,
+}
+
+/// The long form; the short one is the name of a real server or a group.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Binding {
+    pub server: Option<Field<Name>>,
+    pub weight: Option<Field<Weight>>,
+    pub drain: Option<Field<bool>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    pub interval: Option<Field<Duration>>,
+    pub timeout: Option<Field<Duration>>,
+    pub rise: Option<Field<CheckCount>>,
+    pub fall: Option<Field<CheckCount>>,
+    pub checks: Option<Vec<Spanned<Entry<Word<CheckKind>, Check>>>>,
+}
+
+/// What a check is called where it has no options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum CheckKind {
+    Arp,
+    Icmp,
+    Syn,
+    Http,
+}
+
+/// The long form, `kind: { options }`, with exactly one kind; the short one is a [`CheckKind`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    pub icmp: Option<IcmpCheck>,
+    pub syn: Option<SynCheck>,
+    pub http: Option<HttpCheck>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IcmpCheck {
+    pub via: Option<Field<Word<Via>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SynCheck {
+    pub port: Option<Field<Port>>,
+    pub via: Option<Field<Word<Via>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpCheck {
+    pub path: Option<Field<UrlPath>>,
+    pub host: Option<Field<Text>>,
+    pub status: Option<Field<StatusRange>>,
+    pub body: Option<Field<Text>>,
+    pub tls: Option<Field<bool>>,
+    pub port: Option<Field<Port>>,
+    pub via: Option<Field<Word<Via>>>,
+}
+
+/// Where a check is sent: to the VIP by the server's own DSR path, or to the server's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum Via {
+    Vip,
+    Real,
+}
+
+impl FromValue for SocketAddr {
+    fn from_value(value: &Value) -> Result<Self, String> {
+        const EXPECTED: &str = "an address and port such as 127.0.0.1:9179";
+        let text = value.text(EXPECTED)?;
+        text.parse().map_err(|_| value.expected(EXPECTED))
+    }
+}

@@ -1,0 +1,105 @@
+//! From the schema to the [`Config`].
+//!
+//! Here and in the files for its parts, each function records what is wrong and goes on, so that one
+//! run reports everything; what it returns counts only if nothing was recorded in the end.
+
+use std::collections::HashSet;
+
+use serde_yaml::Spanned;
+
+use super::bindings::Servers;
+use super::error::{Diagnostic, Diagnostics};
+use super::interface_name::InterfaceName;
+use super::model::{Config, Control, Interface, Limits};
+use super::path::{AbsolutePath, SocketPath};
+use super::real_servers::real_servers;
+use super::value::{Number, Word};
+use super::virtual_servers::virtual_servers;
+use super::{schema, unsupported};
+
+const DEFAULT_PIN_PATH: &str = "/sys/fs/bpf/lb";
+const DEFAULT_SOCKET: &str = "/run/lb/lb.sock";
+const DEFAULT_TABLE_SIZE: u32 = 4096;
+
+/// Checks a whole file.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the file.
+pub fn config(file: &Spanned<schema::File>) -> Result<Config, Vec<Diagnostic>> {
+    let mut errors = Diagnostics::default();
+    unsupported::file(&file.value, &mut errors);
+    let interfaces = interfaces(file, &mut errors);
+    let schema::File {
+        pin_path,
+        control,
+        limits,
+        ..
+    } = &file.value;
+    let pin_path = errors
+        .value("pin_path", pin_path)
+        .map_or(DEFAULT_PIN_PATH.into(), |AbsolutePath(path)| path.clone());
+    let socket = control
+        .as_ref()
+        .and_then(|control| errors.value("control.socket", &control.socket))
+        .map_or(DEFAULT_SOCKET.into(), |SocketPath(path)| path.clone());
+    let limits = self::limits(limits.as_ref(), &mut errors);
+    let real_servers = real_servers(&file.value, limits, &mut errors);
+    let servers = Servers::new(&file.value, &real_servers, &mut errors);
+    let virtual_servers = virtual_servers(&file.value, &servers, limits, &mut errors);
+    errors.unless_any(Config {
+        interfaces,
+        pin_path,
+        control: Control { socket },
+        limits,
+        real_servers,
+        virtual_servers,
+    })
+}
+
+fn interfaces(file: &Spanned<schema::File>, errors: &mut Diagnostics) -> Vec<Interface> {
+    const EXPECTED: &str = "expected at least one, such as `interfaces: [{ name: eth0 }]`";
+    let Some(entries) = &file.value.interfaces else {
+        errors.add(file, format!("missing key `interfaces`: {EXPECTED}"));
+        return Vec::new();
+    };
+    if entries.value.is_empty() {
+        errors.add(
+            entries,
+            format!("interfaces: the list is empty: {EXPECTED}"),
+        );
+    }
+    let mut names = HashSet::new();
+    let mut interfaces = Vec::new();
+    for entry in &entries.value {
+        let xdp = errors.value("xdp", &entry.value.xdp).map(|Word(xdp)| *xdp);
+        let Some(InterfaceName(name)) = errors.required(entry, "name", &entry.value.name) else {
+            continue;
+        };
+        if !names.insert(name) {
+            errors.add(entry, format!("interface `{name}` is in the list twice"));
+        }
+        interfaces.push(Interface {
+            name: name.clone(),
+            xdp: xdp.unwrap_or_default(),
+        });
+    }
+    interfaces
+}
+
+fn limits(limits: Option<&schema::Limits>, errors: &mut Diagnostics) -> Limits {
+    let mut size = |key, field| {
+        errors
+            .value(key, field)
+            .map_or(DEFAULT_TABLE_SIZE, |Number(size): &schema::TableSize| *size)
+    };
+    Limits {
+        virtual_servers: size(
+            "limits.virtual_servers",
+            limits.map_or(&None, |limits| &limits.virtual_servers),
+        ),
+        real_servers: size(
+            "limits.real_servers",
+            limits.map_or(&None, |limits| &limits.real_servers),
+        ),
+    }
+}

@@ -1,0 +1,180 @@
+//! What the maps should say: the configuration, joined with what is known of the network.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
+
+use strum::Display;
+
+use crate::{
+    config::{Config, Forward, MacAddress, Ports, Predictor, Protocol, RealServer},
+    net::{Unreachable, View},
+};
+
+/// The wanted state of the data plane.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// By name.
+    pub virtual_servers: BTreeMap<String, VirtualServer>,
+}
+
+/// A virtual server and all that its packets need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VirtualServer {
+    /// The VIP.
+    pub vip: IpAddr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The ports.
+    pub ports: Ports,
+    /// How packets reach the real servers.
+    pub forward: Forward,
+    /// How a real server is chosen.
+    pub predictor: Predictor,
+    /// Fewer real servers up than this, and none gets packets.
+    pub minimum_up: u32,
+    /// The bound real servers, by name.
+    pub members: BTreeMap<String, Member>,
+}
+
+impl VirtualServer {
+    /// The members that take new sessions: none, if fewer than `minimum_up` could.
+    pub fn serving(&self) -> impl Iterator<Item = (&str, &Member)> {
+        let up = |(_, member): &(&String, &Member)| member.state() == State::Up;
+        let enough = self.members.iter().filter(up).count() >= self.minimum_up as usize;
+        self.members
+            .iter()
+            .filter(move |member| enough && up(member))
+            .map(|(name, member)| (name.as_str(), member))
+    }
+
+    /// Up while some member takes new sessions.
+    pub fn state(&self) -> State {
+        if self.serving().next().is_some() {
+            State::Up
+        } else {
+            State::Down
+        }
+    }
+}
+
+/// A real server bound to a virtual server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its weight in this virtual server.
+    pub weight: u16,
+    /// It gets no new sessions.
+    pub drain: bool,
+    /// How to reach it, or why it can't be reached.
+    pub link: Result<Link, String>,
+}
+
+impl Member {
+    /// Whether it takes new sessions.
+    pub const fn state(&self) -> State {
+        match self.link {
+            Err(_) => State::Down,
+            Ok(_) if self.drain => State::Draining,
+            Ok(_) => State::Up,
+        }
+    }
+}
+
+/// The state of a virtual server or of a bound real server, as `lb status` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display)]
+#[strum(serialize_all = "lowercase")]
+pub enum State {
+    /// It takes new sessions.
+    Up,
+    /// It can't be used.
+    Down,
+    /// It takes no new sessions, by the operator's wish.
+    Draining,
+}
+
+/// How frames reach a real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Link {
+    /// The interface they leave by.
+    pub ifindex: u32,
+    /// That interface's MAC address.
+    pub source_mac: [u8; 6],
+    /// The server's MAC address.
+    pub destination_mac: [u8; 6],
+}
+
+/// Joins the configuration with the network. While a server's MAC address is being asked for, `last_known`
+/// says how its address was reached before.
+pub fn desired(config: &Config, network: &View, last_known: &HashMap<IpAddr, Link>) -> Desired {
+    let virtual_servers = config.virtual_servers.iter().map(|virtual_server| {
+        let members = virtual_server.bind.iter().map(|binding| {
+            let server = &config.real_servers[&binding.server];
+            let member = Member {
+                address: server.address,
+                weight: binding.weight,
+                drain: binding.drain,
+                link: link(server, network, last_known.get(&server.address)),
+            };
+            (binding.server.clone(), member)
+        });
+        let wanted = VirtualServer {
+            vip: virtual_server.vip,
+            protocol: virtual_server.protocol,
+            ports: virtual_server.ports.clone(),
+            forward: virtual_server.forward,
+            predictor: virtual_server.predictor,
+            minimum_up: virtual_server.minimum_up,
+            members: members.collect(),
+        };
+        (virtual_server.name.clone(), wanted)
+    });
+    Desired {
+        virtual_servers: virtual_servers.collect(),
+    }
+}
+
+/// How to reach a real server by L2 DSR.
+fn link(server: &RealServer, network: &View, last_known: Option<&Link>) -> Result<Link, String> {
+    match (network.next_hops.get(&server.address), server.mac) {
+        (Some(Ok(next_hop)), mac) => match next_hop.gateway {
+            Some(gateway) => Err(format!(
+                "{} is behind the router {gateway}: l2dsr needs a directly connected server",
+                server.address
+            )),
+            None => Ok(Link {
+                ifindex: next_hop.ifindex,
+                source_mac: next_hop.source_mac,
+                destination_mac: mac.map_or(next_hop.mac, MacAddress::octets),
+            }),
+        },
+        (
+            Some(Err(
+                Unreachable::Resolving {
+                    neighbour,
+                    interface,
+                }
+                | Unreachable::NoAnswer {
+                    neighbour,
+                    interface,
+                },
+            )),
+            Some(mac),
+        ) if *neighbour == server.address => {
+            let no_interface = || format!("interface {interface} has no MAC address");
+            let known = network.interfaces.get(interface).ok_or_else(no_interface)?;
+            Ok(Link {
+                ifindex: known.ifindex,
+                source_mac: known.mac.ok_or_else(no_interface)?,
+                destination_mac: mac.octets(),
+            })
+        }
+        (None | Some(Err(Unreachable::Resolving { .. })), _) if let Some(link) = last_known => {
+            Ok(*link)
+        }
+        (Some(Err(reason)), _) => Err(reason.to_string()),
+        (None, _) => Err(format!("looking up the way to {}", server.address)),
+    }
+}

@@ -1,0 +1,742 @@
+//! Makes the maps say what is wanted, without a packet ever seeing half of a change.
+//!
+//! New entries are written where no packet looks, then the pointers to them are moved, then, when every
+//! packet that may have read an old pointer is gone, the old entries become free. Real servers and
+//! predictor tables are found by their content, so equal ones exist once.
+//!
+//! The maps are the memory of it all: a [`Reconciler`] that starts reads what an earlier one left there.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
+
+use bytemuck::Zeroable;
+use lb_common::{
+    Address, Binding, Control, Directory, Name, PredictorTable, RealServer, TableBlock,
+    VirtualServer,
+};
+
+use super::{
+    allocator::Allocator,
+    desired::{self, Desired, Link},
+    directory::{self, Image, Place, Service},
+    maglev::{self, Share},
+};
+use crate::dataplane::{Sizes, Tables};
+
+/// What the reconciler needs beside the tables.
+pub trait Platform {
+    /// Sets the counters of a virtual server, by id, to zero.
+    fn reset_virtual_server_counters(&mut self, id: u32) -> Result<(), PlatformError>;
+    /// Sets the counters at an index of `binding_counters` to zero.
+    fn reset_binding_counters(&mut self, index: u32) -> Result<(), PlatformError>;
+    /// Returns when every packet that is being processed now has been.
+    fn wait_for_packets(&mut self);
+}
+
+/// Something that the kernel refused.
+pub type PlatformError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a wanted state can't be reached. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// More virtual servers than the map holds.
+    #[error("more virtual servers than limits.virtual_servers: raise it")]
+    VirtualServers,
+    /// More real servers, counting changed ones twice, than the map holds.
+    #[error("more real servers than limits.real_servers: raise it")]
+    RealServers,
+    /// The map of bindings is full.
+    #[error(
+        "no room to bind {members} real servers to {virtual_server}: raise limits.virtual_servers"
+    )]
+    Bindings {
+        /// Its name.
+        virtual_server: String,
+        /// How many are to be bound.
+        members: usize,
+    },
+    /// No room for even the smallest predictor table.
+    #[error("no room for the predictor table of {virtual_server}: raise limits.virtual_servers")]
+    PredictorTables {
+        /// Its name.
+        virtual_server: String,
+    },
+    /// Too many ports.
+    #[error(transparent)]
+    Directory(#[from] directory::Full),
+    /// The kernel refused.
+    #[error("the kernel refused a change of the maps: {0}")]
+    Platform(#[from] PlatformError),
+}
+
+/// Keeps the maps true.
+pub struct Reconciler<P> {
+    tables: Tables,
+    platform: P,
+    state: State,
+}
+
+/// What lies where in the maps.
+#[derive(Clone)]
+struct State {
+    virtual_servers: BTreeMap<String, Slot>,
+    real_servers: HashMap<RealServer, u32>,
+    predictor_tables: HashMap<TableKey, PredictorTable>,
+    free: Free,
+}
+
+/// What is free in the maps.
+#[derive(Clone)]
+struct Free {
+    virtual_servers: Allocator,
+    real_servers: Allocator,
+    bindings: Allocator,
+    binding_counters: Allocator,
+    table_blocks: Allocator,
+}
+
+/// Where a virtual server lies.
+#[derive(Clone)]
+struct Slot {
+    id: u32,
+    bindings: Bindings,
+    table: PredictorTable,
+    members: BTreeMap<String, MemberSlot>,
+}
+
+/// A range of the map `bindings`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Bindings {
+    first: u32,
+    capacity: u32,
+}
+
+/// Where a member lies.
+#[derive(Clone)]
+struct MemberSlot {
+    offset: u16,
+    counters: u32,
+    /// Its entry in `real_servers`, and where that is; `None` until it was first reached.
+    entry: Option<(RealServer, u32)>,
+}
+
+/// What a predictor table is made of: name, weight and offset of each member that takes sessions.
+type TableKey = Vec<(String, u16, u16)>;
+
+impl<P: Platform> Reconciler<P> {
+    /// Takes over the maps as they are.
+    pub fn new(tables: Tables, sizes: &Sizes, platform: P) -> Self {
+        let state = State::read(&tables, sizes);
+        Self {
+            tables,
+            platform,
+            state,
+        }
+    }
+
+    /// How each address was last reached.
+    pub fn last_known_links(&self) -> HashMap<IpAddr, Link> {
+        let entries = self.state.real_servers.keys();
+        entries
+            .map(|entry| {
+                let link = Link {
+                    ifindex: entry.ifindex,
+                    source_mac: entry.source_mac,
+                    destination_mac: entry.destination_mac,
+                };
+                (entry.address.into(), link)
+            })
+            .collect()
+    }
+
+    /// A virtual server's id: its index in `virtual_servers` and `virtual_server_counters`.
+    pub fn virtual_server_id(&self, virtual_server: &str) -> Option<u32> {
+        Some(self.state.virtual_servers.get(virtual_server)?.id)
+    }
+
+    /// The index in `binding_counters` of a real server bound to a virtual server.
+    pub fn binding_counters(&self, virtual_server: &str, real_server: &str) -> Option<u32> {
+        let slot = self.state.virtual_servers.get(virtual_server)?;
+        Some(slot.members.get(real_server)?.counters)
+    }
+
+    /// The tables that packets follow.
+    pub const fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// What it was made with.
+    pub const fn platform(&self) -> &P {
+        &self.platform
+    }
+
+    /// Makes the maps say what is wanted. When this returns, no packet follows the old state.
+    pub fn apply(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
+        let plan = Plan::make(&self.tables, self.state.clone(), desired)?;
+        for &id in &plan.new_virtual_servers {
+            self.platform.reset_virtual_server_counters(id)?;
+        }
+        for &index in &plan.new_counters {
+            self.platform.reset_binding_counters(index)?;
+        }
+        if plan.write(&self.tables) {
+            self.platform.wait_for_packets();
+        }
+        self.state = plan.clean_up(&self.tables);
+        Ok(())
+    }
+}
+
+/// The next state, and the way there.
+struct Plan {
+    state: State,
+    new_virtual_servers: Vec<u32>,
+    new_counters: Vec<u32>,
+    real_servers: Vec<(u32, RealServer)>,
+    blocks: Vec<(u32, TableBlock)>,
+    bindings: Vec<(u32, Binding)>,
+    virtual_servers: Vec<(u32, VirtualServer)>,
+    directory: Option<(Place, Image)>,
+    garbage: Garbage,
+}
+
+/// What no packet will follow once the plan is carried out.
+#[derive(Default)]
+struct Garbage {
+    virtual_servers: Vec<u32>,
+    real_servers: Vec<u32>,
+    counters: Vec<u32>,
+    bindings: Vec<Bindings>,
+    /// Single bindings in ranges that stay.
+    members: Vec<u32>,
+    tables: Vec<PredictorTable>,
+}
+
+impl Plan {
+    fn make(tables: &Tables, old: State, desired: &Desired) -> Result<Self, ReconcileError> {
+        let mut plan = Self {
+            state: State {
+                virtual_servers: BTreeMap::new(),
+                real_servers: HashMap::new(),
+                predictor_tables: HashMap::new(),
+                free: old.free,
+            },
+            new_virtual_servers: Vec::new(),
+            new_counters: Vec::new(),
+            real_servers: Vec::new(),
+            blocks: Vec::new(),
+            bindings: Vec::new(),
+            virtual_servers: Vec::new(),
+            directory: None,
+            garbage: Garbage::default(),
+        };
+        let mut old_virtual_servers = old.virtual_servers;
+        let mut old_real_servers = old.real_servers;
+        let mut old_tables = old.predictor_tables;
+        let mut replaced_tables = Vec::new();
+
+        for (name, wanted) in &desired.virtual_servers {
+            let old_slot = old_virtual_servers.remove(name);
+            let mut slot = plan.place(name, wanted, old_slot)?;
+            plan.link_members(&mut slot, wanted, &mut old_real_servers)?;
+            replaced_tables.push(slot.table);
+            slot.table = plan.table(name, &slot, wanted, &mut old_tables)?;
+            plan.virtual_servers
+                .push((slot.id, entry(name, wanted, &slot)));
+            plan.state.virtual_servers.insert(name.clone(), slot);
+        }
+        for slot in old_virtual_servers.into_values() {
+            plan.garbage.virtual_servers.push(slot.id);
+            plan.garbage.bindings.push(slot.bindings);
+            plan.garbage
+                .counters
+                .extend(slot.members.values().map(|member| member.counters));
+            replaced_tables.push(slot.table);
+        }
+        plan.garbage.real_servers = old_real_servers.into_values().collect();
+        plan.garbage.tables = plan.unused(replaced_tables, old_tables);
+        plan.directory = plan.changed_directory(tables, desired)?;
+        Ok(plan)
+    }
+
+    /// Gives a virtual server an id and a range of bindings, and each member an offset in it.
+    fn place(
+        &mut self,
+        name: &str,
+        wanted: &desired::VirtualServer,
+        old: Option<Slot>,
+    ) -> Result<Slot, ReconcileError> {
+        let free = &mut self.state.free;
+        let old_members = old
+            .as_ref()
+            .map(|slot| slot.members.clone())
+            .unwrap_or_default();
+        let mut slot = match old {
+            Some(slot) => slot,
+            None => {
+                let id = free
+                    .virtual_servers
+                    .allocate(1)
+                    .ok_or(ReconcileError::VirtualServers)?;
+                self.new_virtual_servers.push(id);
+                Slot {
+                    id,
+                    bindings: Bindings {
+                        first: 0,
+                        capacity: 0,
+                    },
+                    table: PredictorTable::default(),
+                    members: BTreeMap::new(),
+                }
+            }
+        };
+        let no_room = || ReconcileError::Bindings {
+            virtual_server: name.to_owned(),
+            members: wanted.members.len(),
+        };
+
+        // The offset of a member that goes is free only when no packet can follow it any more.
+        let mut taken: Vec<bool> = vec![false; wanted.members.len() + old_members.len()];
+        for member in old_members.values() {
+            let offset = usize::from(member.offset);
+            taken.resize(taken.len().max(offset + 1), false);
+            taken[offset] = true;
+        }
+        let mut free_offsets =
+            (0..).filter(|&offset| !taken.get(offset).is_some_and(|&taken| taken));
+        slot.members.clear();
+        for server in wanted.members.keys() {
+            let member = match old_members.get(server) {
+                Some(member) => member.clone(),
+                None => {
+                    let offset = free_offsets
+                        .next()
+                        .and_then(|offset| offset.try_into().ok());
+                    let counters = free.binding_counters.allocate(1).ok_or_else(no_room)?;
+                    self.new_counters.push(counters);
+                    MemberSlot {
+                        offset: offset.ok_or_else(no_room)?,
+                        counters,
+                        entry: None,
+                    }
+                }
+            };
+            slot.members.insert(server.clone(), member);
+        }
+
+        let old_bindings = slot.bindings;
+        let members = slot.members.values().chain(old_members.values());
+        let needed = members
+            .map(|member| u32::from(member.offset) + 1)
+            .max()
+            .unwrap_or(0);
+        if needed > slot.bindings.capacity {
+            let capacity = needed.next_power_of_two();
+            let first = free.bindings.allocate(capacity).ok_or_else(no_room)?;
+            slot.bindings = Bindings { first, capacity };
+            // What was there before must not be taken for members.
+            let empty = (first..first + capacity).map(|index| (index, Binding::zeroed()));
+            self.bindings.extend(empty);
+            if old_bindings.capacity > 0 {
+                self.garbage.bindings.push(old_bindings);
+            }
+        }
+        for (server, member) in old_members {
+            if wanted.members.contains_key(&server) {
+                continue;
+            }
+            // In a new range, too, packets find it until the new table is in place.
+            self.bindings
+                .push((slot.binding(&member), member.binding()));
+            self.garbage.members.push(slot.binding(&member));
+            self.garbage.counters.push(member.counters);
+        }
+        Ok(slot)
+    }
+
+    /// Gives each member its entry in `real_servers`.
+    fn link_members(
+        &mut self,
+        slot: &mut Slot,
+        wanted: &desired::VirtualServer,
+        old: &mut HashMap<RealServer, u32>,
+    ) -> Result<(), ReconcileError> {
+        for (server, member) in &mut slot.members {
+            let wanted = &wanted.members[server];
+            let entry = match &wanted.link {
+                Ok(link) => Some(real_server(server, wanted.address, link)),
+                Err(_) => member
+                    .entry
+                    .map(|(entry, _)| entry)
+                    .filter(|entry| IpAddr::from(entry.address) == wanted.address),
+            };
+            member.entry = match entry {
+                Some(entry) => Some((entry, self.intern(entry, old)?)),
+                None => None,
+            };
+        }
+        let bindings = slot
+            .members
+            .values()
+            .map(|member| (slot.binding(member), member.binding()));
+        self.bindings.extend(bindings);
+        Ok(())
+    }
+
+    fn intern(
+        &mut self,
+        entry: RealServer,
+        old: &mut HashMap<RealServer, u32>,
+    ) -> Result<u32, ReconcileError> {
+        if let Some(&index) = self.state.real_servers.get(&entry) {
+            return Ok(index);
+        }
+        let index = match old.remove(&entry) {
+            Some(index) => index,
+            None => {
+                let free = &mut self.state.free.real_servers;
+                let index = free.allocate(1).ok_or(ReconcileError::RealServers)?;
+                self.real_servers.push((index, entry));
+                index
+            }
+        };
+        self.state.real_servers.insert(entry, index);
+        Ok(index)
+    }
+
+    /// The predictor table over the members that take sessions.
+    fn table(
+        &mut self,
+        name: &str,
+        slot: &Slot,
+        wanted: &desired::VirtualServer,
+        old: &mut HashMap<TableKey, PredictorTable>,
+    ) -> Result<PredictorTable, ReconcileError> {
+        let serving = wanted.serving();
+        let key: TableKey = serving
+            .map(|(server, member)| {
+                (
+                    server.to_owned(),
+                    member.weight,
+                    slot.members[server].offset,
+                )
+            })
+            .collect();
+        if key.is_empty() {
+            return Ok(PredictorTable::default());
+        }
+        if let Some(&table) = self.state.predictor_tables.get(&key) {
+            return Ok(table);
+        }
+        let table = match old.remove(&key) {
+            Some(table) => table,
+            None => self.new_table(name, &key)?,
+        };
+        self.state.predictor_tables.insert(key, table);
+        Ok(table)
+    }
+
+    fn new_table(&mut self, name: &str, key: &TableKey) -> Result<PredictorTable, ReconcileError> {
+        let shares: Vec<Share<'_>> = key
+            .iter()
+            .map(|(name, weight, offset)| Share {
+                name,
+                weight: *weight,
+                value: *offset,
+            })
+            .collect();
+        // Where memory is short a coarser table serves, too, if each server still has a slot.
+        let mut slots = maglev::slots_for(&shares);
+        let first_block = loop {
+            let blocks = blocks(slots);
+            if let Some(first) = self.state.free.table_blocks.allocate(blocks) {
+                break first;
+            }
+            slots /= 2;
+            if slots < TableBlock::SLOTS as u32 || (slots as usize) < shares.len() {
+                return Err(ReconcileError::PredictorTables {
+                    virtual_server: name.to_owned(),
+                });
+            }
+        };
+        let filled = maglev::fill(&shares, slots);
+        let blocks = filled
+            .chunks_exact(TableBlock::SLOTS)
+            .map(|chunk| TableBlock {
+                slots: chunk.try_into().expect("a chunk of a block's size"),
+            });
+        self.blocks.extend((first_block..).zip(blocks));
+        Ok(PredictorTable { first_block, slots })
+    }
+
+    /// The tables that no virtual server will use.
+    fn unused(
+        &self,
+        replaced: Vec<PredictorTable>,
+        old: HashMap<TableKey, PredictorTable>,
+    ) -> Vec<PredictorTable> {
+        let mut tables: Vec<_> = replaced.into_iter().chain(old.into_values()).collect();
+        tables.sort_unstable_by_key(|table| table.first_block);
+        tables.dedup();
+        let used: Vec<_> = self.state.predictor_tables.values().collect();
+        tables.retain(|table| table.slots != 0 && !used.contains(&table));
+        tables
+    }
+
+    /// The directory, if it differs from the one in use.
+    fn changed_directory(
+        &self,
+        tables: &Tables,
+        desired: &Desired,
+    ) -> Result<Option<(Place, Image)>, ReconcileError> {
+        let slots = &self.state.virtual_servers;
+        let build = |place| {
+            let services = desired
+                .virtual_servers
+                .iter()
+                .map(|(name, wanted)| Service {
+                    id: slots[name].id,
+                    vip: wanted.vip,
+                    protocol: wanted.protocol,
+                    ports: &wanted.ports,
+                });
+            directory::build(services, place)
+        };
+        let [current, other] = places(tables);
+        if is_in_place(tables, current, &build(current)?) {
+            return Ok(None);
+        }
+        Ok(Some((other, build(other)?)))
+    }
+
+    /// Carries the plan out, in an order in which each packet finds what it follows. Whether anything
+    /// changed that a packet may be following still.
+    fn write(&self, tables: &Tables) -> bool {
+        for &(index, entry) in &self.real_servers {
+            tables.real_servers.set(index, entry);
+        }
+        for &(index, block) in &self.blocks {
+            tables.predictor_tables.set(index, block);
+        }
+        let mut changed = false;
+        for &(index, binding) in &self.bindings {
+            if tables.bindings.get(index) != binding {
+                tables.bindings.set(index, binding);
+                changed = true;
+            }
+        }
+        for &(index, entry) in &self.virtual_servers {
+            if tables.virtual_servers.get(index) != entry {
+                tables.virtual_servers.set(index, entry);
+                changed = true;
+            }
+        }
+        if let Some((place, image)) = &self.directory {
+            for (index, &bucket) in (place.directory.first_bucket..).zip(&image.buckets) {
+                tables.vip_buckets.set(index, bucket);
+            }
+            for (index, &vip) in (place.first_vip..).zip(&image.vips) {
+                tables.vips.set(index, vip);
+            }
+            for (index, &range) in (place.first_range..).zip(&image.port_ranges) {
+                tables.port_ranges.set(index, range);
+            }
+            let directory = place.directory;
+            tables.control.set(0, Control { directory });
+            changed = true;
+        }
+        changed
+    }
+
+    /// Frees what no packet follows any more.
+    fn clean_up(self, tables: &Tables) -> State {
+        let mut state = self.state;
+        for id in self.garbage.virtual_servers {
+            tables.virtual_servers.set(id, VirtualServer::zeroed());
+            state.free.virtual_servers.release(id, 1);
+        }
+        for index in self.garbage.real_servers {
+            tables.real_servers.set(index, RealServer::zeroed());
+            state.free.real_servers.release(index, 1);
+        }
+        for index in self.garbage.counters {
+            state.free.binding_counters.release(index, 1);
+        }
+        for index in self.garbage.members {
+            tables.bindings.set(index, Binding::zeroed());
+        }
+        for Bindings { first, capacity } in self.garbage.bindings {
+            if capacity > 0 {
+                (first..first + capacity)
+                    .for_each(|index| tables.bindings.set(index, Binding::zeroed()));
+                state.free.bindings.release(first, capacity);
+            }
+        }
+        for table in self.garbage.tables {
+            state
+                .free
+                .table_blocks
+                .release(table.first_block, blocks(table.slots));
+        }
+        state
+    }
+}
+
+impl State {
+    /// Reads what lies in the maps.
+    fn read(tables: &Tables, sizes: &Sizes) -> Self {
+        let mut state = Self {
+            virtual_servers: BTreeMap::new(),
+            real_servers: HashMap::new(),
+            // What the tables there are made of is not known: each will be replaced by an equal one.
+            predictor_tables: HashMap::new(),
+            free: Free {
+                virtual_servers: Allocator::new(1, sizes.virtual_servers),
+                real_servers: Allocator::new(1, sizes.real_servers),
+                bindings: Allocator::new(1, sizes.bindings),
+                binding_counters: Allocator::new(1, sizes.bindings),
+                table_blocks: Allocator::new(1, sizes.table_blocks),
+            },
+        };
+        for id in 1..sizes.virtual_servers {
+            let entry = tables.virtual_servers.get(id);
+            if let Some(name) = entry.name.as_str().filter(|name| !name.is_empty()) {
+                let slot = state.read_slot(tables, id, &entry);
+                state.virtual_servers.insert(name.to_owned(), slot);
+            }
+        }
+        state
+    }
+
+    /// Reads one virtual server and takes what it uses. A range that another one has taken already is
+    /// shared, if a table, or else the trace of a change that was cut short.
+    fn read_slot(&mut self, tables: &Tables, id: u32, entry: &VirtualServer) -> Slot {
+        let free = &mut self.free;
+        let _ = free.virtual_servers.reserve(id, 1);
+        if entry.table.slots > 0 {
+            let _ = free
+                .table_blocks
+                .reserve(entry.table.first_block, blocks(entry.table.slots));
+        }
+        let mut bindings = Bindings {
+            first: entry.first_binding,
+            capacity: entry.binding_capacity,
+        };
+        if !free.bindings.reserve(bindings.first, bindings.capacity) {
+            bindings.capacity = 0;
+        }
+        let mut members = BTreeMap::new();
+        for (index, offset) in (bindings.first..bindings.first + bindings.capacity).zip(0..) {
+            let binding = tables.bindings.get(index);
+            if binding.real_server == 0 || binding.real_server >= tables.real_servers.len() {
+                continue;
+            }
+            let real_server = tables.real_servers.get(binding.real_server);
+            let Some(name) = real_server.name.as_str().filter(|name| !name.is_empty()) else {
+                continue;
+            };
+            if !free.binding_counters.reserve(binding.counters, 1) {
+                continue;
+            }
+            if free.real_servers.reserve(binding.real_server, 1) {
+                self.real_servers.insert(real_server, binding.real_server);
+            }
+            members.insert(
+                name.to_owned(),
+                MemberSlot {
+                    offset,
+                    counters: binding.counters,
+                    entry: Some((real_server, binding.real_server)),
+                },
+            );
+        }
+        Slot {
+            id,
+            bindings,
+            table: entry.table,
+            members,
+        }
+    }
+}
+
+impl Slot {
+    /// Index in `bindings` of a member.
+    fn binding(&self, member: &MemberSlot) -> u32 {
+        self.bindings.first + u32::from(member.offset)
+    }
+}
+
+impl MemberSlot {
+    fn binding(&self) -> Binding {
+        Binding {
+            real_server: self.entry.map_or(0, |(_, index)| index),
+            counters: self.counters,
+        }
+    }
+}
+
+/// How many blocks a table takes.
+const fn blocks(slots: u32) -> u32 {
+    slots.div_ceil(TableBlock::SLOTS as u32)
+}
+
+fn name(name: &str) -> Name {
+    Name::new(name).expect("the configuration bounds the length of names")
+}
+
+fn real_server(server: &str, address: IpAddr, link: &Link) -> RealServer {
+    RealServer {
+        destination_mac: link.destination_mac,
+        source_mac: link.source_mac,
+        ifindex: link.ifindex,
+        address: address.into(),
+        name: name(server),
+        ..RealServer::zeroed()
+    }
+}
+
+fn entry(server: &str, wanted: &desired::VirtualServer, slot: &Slot) -> VirtualServer {
+    VirtualServer {
+        table: slot.table,
+        first_binding: slot.bindings.first,
+        forward: lb_common::Forward::from(wanted.forward) as u8,
+        predictor: lb_common::Predictor::from(wanted.predictor) as u8,
+        protocol: wanted.protocol.number(),
+        vip: Address::from(wanted.vip),
+        binding_capacity: slot.bindings.capacity,
+        name: name(server),
+        ..VirtualServer::zeroed()
+    }
+}
+
+/// The place of the directory in use, and the other one. Before the first directory, the first place counts as
+/// in use.
+fn places(tables: &Tables) -> [Place; 2] {
+    let buckets = tables.vip_buckets.len() / 2;
+    let half = |half: u32| Place {
+        directory: Directory {
+            first_bucket: half * buckets,
+            bucket_mask: buckets - 1,
+        },
+        // Index 0 means "no VIP".
+        first_vip: half * (tables.vips.len() / 2) + 1,
+        first_range: half * (tables.port_ranges.len() / 2),
+    };
+    let current = u32::from(tables.control.get(0).directory.first_bucket != 0);
+    [half(current), half(1 - current)]
+}
+
+fn is_in_place(tables: &Tables, place: Place, image: &Image) -> bool {
+    tables.control.get(0).directory == place.directory
+        && (place.directory.first_bucket..)
+            .zip(&image.buckets)
+            .all(|(index, &bucket)| tables.vip_buckets.get(index) == bucket)
+        && (place.first_vip..)
+            .zip(&image.vips)
+            .all(|(index, &vip)| tables.vips.get(index) == vip)
+        && (place.first_range..)
+            .zip(&image.port_ranges)
+            .all(|(index, &range)| tables.port_ranges.get(index) == range)
+}

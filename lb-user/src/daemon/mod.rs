@@ -1,0 +1,266 @@
+//! The daemon: one task that owns everything and turns each event into a state of the maps.
+
+mod config_file;
+mod interfaces;
+mod rates;
+mod report;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use aya::Ebpf;
+use tokio::{
+    select,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tracing::{error, info, warn};
+
+use self::{config_file::ConfigFile, interfaces::Interfaces, rates::Rates};
+use crate::{
+    api::server::{self, Request},
+    config::Config,
+    control::{Desired, Reconciler, desired::desired},
+    dataplane::{CounterMaps, Pins, Sizes, load, pins},
+    net::{self, Targets, Unreachable, View},
+};
+
+/// How long a new balancer waits for its real servers' MAC addresses before it takes packets.
+const FIRST_ANSWERS: Duration = Duration::from_secs(1);
+const SAMPLE_RATES_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs until SIGTERM or SIGINT, which leave forwarding in place, or until a client asks to stop it.
+pub async fn run(config_path: &Path) -> Result<()> {
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "lb run needs root: it loads programs into the kernel"
+    );
+    let config_text = read(config_path)?;
+    let config = Config::parse(&config_path.display().to_string(), &config_text)?;
+    let mut events = Events::new(config_path)?;
+    let mut daemon = Daemon::start(config_path, config_text, config).await?;
+    let (requests, mut incoming) = mpsc::channel(16);
+    let socket = daemon.config.control.socket.clone();
+    let listener = server::listen(&socket)
+        .with_context(|| format!("can't listen on control.socket {}", socket.display()))?;
+    tokio::spawn(server::serve(listener, requests));
+    info!(version = env!("CARGO_PKG_VERSION"), "running");
+
+    let stopped = loop {
+        select! {
+            _ = events.reload.recv() => daemon.reload(),
+            () = events.config_file.changed() => daemon.reload_if_changed(),
+            _ = daemon.network.changed() => daemon.follow_network(),
+            _ = events.sample.tick() => daemon.sample_rates(),
+            Some(request) = incoming.recv() => match request {
+                Request::Status(answer) => drop(answer.send(daemon.status())),
+                Request::Stop(answer) => break Some(answer),
+            },
+            _ = events.terminate.recv() => break None,
+            _ = events.interrupt.recv() => break None,
+        }
+    };
+    let outcome = match stopped {
+        Some(answer) => {
+            let outcome = daemon.stop();
+            let text = outcome
+                .as_ref()
+                .map(|_| ())
+                .map_err(|error| format!("{error:#}"));
+            let _ = answer.send(text);
+            // The answer is on its way through the server's task.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            outcome
+        }
+        None => {
+            info!("stopping; forwarding stays in place (`lb stop` ends it)");
+            Ok(())
+        }
+    };
+    let _ = fs::remove_file(&socket);
+    outcome
+}
+
+/// What wakes the daemon, beside the network and clients.
+struct Events {
+    reload: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    config_file: ConfigFile,
+    sample: tokio::time::Interval,
+}
+
+impl Events {
+    fn new(config_path: &Path) -> Result<Self> {
+        let mut sample = interval(SAMPLE_RATES_EVERY);
+        sample.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self {
+            reload: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            config_file: ConfigFile::watch(config_path)
+                .with_context(|| format!("can't watch {}", config_path.display()))?,
+            sample,
+        })
+    }
+}
+
+struct Daemon {
+    config_path: PathBuf,
+    /// The text that was last looked at, good or bad.
+    config_text: String,
+    config: Config,
+    targets: watch::Sender<Targets>,
+    network: watch::Receiver<View>,
+    desired: Desired,
+    reconciler: Reconciler<CounterMaps>,
+    interfaces: Interfaces,
+    rates: Rates,
+    ebpf: Ebpf,
+    pins: Pins,
+    _lock: pins::Lock,
+}
+
+impl Daemon {
+    async fn start(config_path: &Path, config_text: String, config: Config) -> Result<Self> {
+        let pins = Pins::new(&config.pin_path);
+        pins.create()?;
+        let lock = pins.lock()?;
+        let sizes = Sizes::new(&config.limits);
+        let loaded = load::load(&pins, &sizes)?;
+        let reconciler = Reconciler::new(loaded.tables, &sizes, loaded.counters);
+        let (targets, receiver) = watch::channel(targets(&config));
+        let network = net::watch(receiver).await?;
+        let mut daemon = Self {
+            config_path: config_path.to_owned(),
+            config_text,
+            config,
+            targets,
+            network,
+            desired: Desired::default(),
+            reconciler,
+            interfaces: Interfaces::new(loaded.interfaces),
+            rates: Rates::default(),
+            ebpf: loaded.ebpf,
+            pins,
+            _lock: lock,
+        };
+        daemon.wait_for_first_answers().await;
+        daemon.reconcile(&daemon.config.clone())?;
+        load::pin_balancer(&mut daemon.ebpf, &daemon.pins)?;
+        daemon.attach(&daemon.config.clone())?;
+        Ok(daemon)
+    }
+
+    /// A balancer that starts while it forwards already needs no answers: it knows the MAC addresses.
+    async fn wait_for_first_answers(&mut self) {
+        let known = self.reconciler.last_known_links();
+        let settled = |view: &View| {
+            view.next_hops.iter().all(|(address, next_hop)| {
+                !matches!(next_hop, Err(Unreachable::Resolving { .. }))
+                    || known.contains_key(address)
+            })
+        };
+        let _ = timeout(FIRST_ANSWERS, self.network.wait_for(settled)).await;
+    }
+
+    /// Makes the maps say what `config` and the network ask for, and tells what changed its state.
+    fn reconcile(&mut self, config: &Config) -> Result<()> {
+        let known = self.reconciler.last_known_links();
+        let next = desired(config, &self.network.borrow_and_update(), &known);
+        self.reconciler.apply(&next)?;
+        report::log_changes(&self.desired, &next);
+        self.desired = next;
+        Ok(())
+    }
+
+    /// Attaches the balancer to the interfaces of `config`, and to no others.
+    fn attach(&mut self, config: &Config) -> Result<()> {
+        let view = self.network.borrow().clone();
+        self.interfaces
+            .attach(&mut self.ebpf, &self.pins, config, &view)
+    }
+
+    /// The network changed: interfaces may have come, and real servers moved.
+    fn follow_network(&mut self) {
+        let config = self.config.clone();
+        if let Err(error) = self.reconcile(&config) {
+            error!("{error:#}");
+        }
+        if let Err(error) = self.attach(&config) {
+            warn!("{error:#}");
+        }
+    }
+
+    fn reload_if_changed(&mut self) {
+        // A file that is gone for a moment is being replaced.
+        if fs::read_to_string(&self.config_path).is_ok_and(|text| text != self.config_text) {
+            self.reload();
+        }
+    }
+
+    fn reload(&mut self) {
+        match self.try_reload() {
+            Ok(()) => info!("configuration applied"),
+            Err(error) => error!("configuration not applied: {error:#}"),
+        }
+    }
+
+    fn try_reload(&mut self) -> Result<()> {
+        self.config_text = read(&self.config_path)?;
+        let next = Config::parse(&self.config_path.display().to_string(), &self.config_text)?;
+        for (setting, same) in [
+            ("pin_path", next.pin_path == self.config.pin_path),
+            ("control", next.control == self.config.control),
+            ("limits", next.limits == self.config.limits),
+        ] {
+            ensure!(
+                same,
+                "{setting} needs restart: it can't be changed while lb runs"
+            );
+        }
+        for interface in &next.interfaces {
+            if !self
+                .network
+                .borrow()
+                .interfaces
+                .contains_key(&interface.name)
+            {
+                bail!("interface {} does not exist", interface.name);
+            }
+        }
+        self.targets.send_replace(targets(&next));
+        if let Err(error) = self.reconcile(&next) {
+            self.targets.send_replace(targets(&self.config));
+            return Err(error);
+        }
+        self.attach(&next)?;
+        self.config = next;
+        Ok(())
+    }
+
+    /// Ends forwarding.
+    fn stop(&mut self) -> Result<()> {
+        self.interfaces.detach_all(&mut self.ebpf, &self.pins)?;
+        self.pins.remove()?;
+        info!("forwarding ended");
+        Ok(())
+    }
+}
+
+fn targets(config: &Config) -> Targets {
+    config
+        .real_servers
+        .values()
+        .map(|server| server.address)
+        .collect()
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))
+}

@@ -1,0 +1,220 @@
+//! Attaches the balancer to interfaces, by links that are pinned and so outlive the daemon.
+
+use std::{collections::HashMap, io, path::Path};
+
+use aya::{
+    Ebpf,
+    programs::{
+        ProgramError,
+        links::{FdLink, PinnedLink},
+        xdp::{XdpLink, XdpLinkId, XdpMode as AyaMode},
+    },
+};
+use tracing::{info, warn};
+
+use super::{Pins, load::balancer, pins::PinError};
+use crate::config::{Interface, XdpMode};
+
+/// Why the balancer can't be attached to an interface.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// There is no such interface.
+    #[error("interface {interface} does not exist")]
+    NoInterface {
+        /// Its name.
+        interface: String,
+    },
+    /// Another program is there.
+    #[error(
+        "another XDP program is attached to {interface}: see `ip link show {interface}`, remove it with `ip link set {interface} xdp off`"
+    )]
+    Busy {
+        /// Its name.
+        interface: String,
+    },
+    /// The driver has no XDP.
+    #[error("{interface} can't run XDP in {mode} mode: {source}; try xdp: {other}")]
+    Refused {
+        /// Its name.
+        interface: String,
+        /// How it was tried.
+        mode: XdpMode,
+        /// What could be tried instead.
+        other: XdpMode,
+        /// What the kernel says.
+        source: ProgramError,
+    },
+    /// A pin of the link can't be used.
+    #[error("can't use the link of {interface}: {reason}")]
+    Link {
+        /// Its name.
+        interface: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A pin can't be made or removed.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+}
+
+/// The interfaces that the balancer is attached to.
+#[derive(Default)]
+pub struct Attachments {
+    links: HashMap<String, Attachment>,
+}
+
+struct Attachment {
+    link: XdpLinkId,
+    ifindex: u32,
+}
+
+impl Attachments {
+    /// Attaches the balancer to an interface, if it isn't yet; a pinned link of an earlier daemon gets the new
+    /// program in one step, so that no packet is lost.
+    pub fn attach(
+        &mut self,
+        ebpf: &mut Ebpf,
+        pins: &Pins,
+        interface: &Interface,
+    ) -> Result<(), AttachError> {
+        let name = &interface.name;
+        let no_interface = |_| AttachError::NoInterface {
+            interface: name.clone(),
+        };
+        let ifindex = nix::net::if_::if_nametoindex(name.as_str()).map_err(no_interface)?;
+        if let Some(attached) = self.links.get(name) {
+            if attached.ifindex == ifindex {
+                return Ok(());
+            }
+            // The interface was deleted and made again, and the link went with the old one.
+            self.detach(ebpf, pins, name)?;
+        }
+        let pin = pins.links().join(name);
+        let taken_over = if pin.exists() {
+            take_over(ebpf, &pin, name)?
+        } else {
+            None
+        };
+        let link = match taken_over {
+            Some(link) => {
+                info!(interface = %name, "took the interface over");
+                link
+            }
+            None => attach_new(ebpf, &pin, interface)?,
+        };
+        self.links
+            .insert(name.clone(), Attachment { link, ifindex });
+        Ok(())
+    }
+
+    /// Detaches the balancer from every interface but these.
+    pub fn retain(
+        &mut self,
+        ebpf: &mut Ebpf,
+        pins: &Pins,
+        interfaces: &[Interface],
+    ) -> Result<(), AttachError> {
+        for name in pins.linked_interfaces()? {
+            if !interfaces.iter().any(|interface| interface.name == name) {
+                self.detach(ebpf, pins, &name)?;
+                info!(interface = %name, "detached");
+            }
+        }
+        Ok(())
+    }
+
+    fn detach(&mut self, ebpf: &mut Ebpf, pins: &Pins, name: &str) -> Result<(), AttachError> {
+        if let Some(attached) = self.links.remove(name) {
+            // The pin is what holds the link, and it is removed next.
+            let _ = balancer(ebpf).detach(attached.link);
+        }
+        Ok(pins.unlink_interface(name)?)
+    }
+}
+
+/// Gives the pinned link our program; `None` if the link's interface is gone.
+fn take_over(ebpf: &mut Ebpf, pin: &Path, name: &str) -> Result<Option<XdpLinkId>, AttachError> {
+    let failed = |reason: String| AttachError::Link {
+        interface: name.to_owned(),
+        reason,
+    };
+    let pinned = PinnedLink::from_pin(pin).map_err(|error| failed(error.to_string()))?;
+    let link =
+        XdpLink::try_from(FdLink::from(pinned)).map_err(|error| failed(error.to_string()))?;
+    match balancer(ebpf).attach_to_link(link) {
+        Ok(link) => Ok(Some(link)),
+        Err(error) if errno(&error) == Some(libc::ENOLINK) => {
+            std::fs::remove_file(pin).map_err(|error| failed(error.to_string()))?;
+            Ok(None)
+        }
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+fn attach_new(
+    ebpf: &mut Ebpf,
+    pin: &Path,
+    interface: &Interface,
+) -> Result<XdpLinkId, AttachError> {
+    let name = &interface.name;
+    let (mode, link) = match interface.xdp {
+        XdpMode::Native => (XdpMode::Native, try_attach(ebpf, name, XdpMode::Native)?),
+        XdpMode::Generic => (XdpMode::Generic, try_attach(ebpf, name, XdpMode::Generic)?),
+        XdpMode::Auto => match try_attach(ebpf, name, XdpMode::Native) {
+            Ok(link) => (XdpMode::Native, link),
+            Err(AttachError::Refused { source, .. }) => {
+                warn!(interface = %name, "no native XDP ({source}): generic mode is slower");
+                (XdpMode::Generic, try_attach(ebpf, name, XdpMode::Generic)?)
+            }
+            Err(error) => return Err(error),
+        },
+    };
+    let failed = |reason: String| AttachError::Link {
+        interface: name.clone(),
+        reason,
+    };
+    // aya falls back to an attachment without a link where the kernel has none; that can't be pinned.
+    let link = balancer(ebpf)
+        .take_link(link)
+        .map_err(|error| failed(error.to_string()))?;
+    let link = FdLink::try_from(link).map_err(|error| failed(error.to_string()))?;
+    let pinned = link.pin(pin).map_err(|error| failed(error.to_string()))?;
+    let link =
+        XdpLink::try_from(FdLink::from(pinned)).map_err(|error| failed(error.to_string()))?;
+    info!(interface = %name, %mode, "attached");
+    balancer(ebpf)
+        .attach_to_link(link)
+        .map_err(|error| failed(error.to_string()))
+}
+
+fn try_attach(ebpf: &mut Ebpf, name: &str, mode: XdpMode) -> Result<XdpLinkId, AttachError> {
+    let (flags, other) = match mode {
+        XdpMode::Generic => (AyaMode::Skb, XdpMode::Native),
+        XdpMode::Native | XdpMode::Auto => (AyaMode::Driver, XdpMode::Generic),
+    };
+    balancer(ebpf)
+        .attach(name, flags)
+        .map_err(|source| match errno(&source) {
+            Some(libc::EBUSY | libc::EEXIST) => AttachError::Busy {
+                interface: name.to_owned(),
+            },
+            _ => AttachError::Refused {
+                interface: name.to_owned(),
+                mode,
+                other,
+                source,
+            },
+        })
+}
+
+fn errno(error: &ProgramError) -> Option<i32> {
+    match error {
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        _ => None,
+    }
+    .or_else(|| {
+        std::error::Error::source(error)?
+            .downcast_ref::<io::Error>()?
+            .raw_os_error()
+    })
+}

@@ -1,0 +1,79 @@
+//! Which maps there are, and of what shape: what a pinned map must be like to be taken over.
+
+use std::path::PathBuf;
+
+use aya::maps::MapType;
+use lb_common::{
+    Binding, Control, Counters, DropReason, Interface, PortRange, RealServer, TableBlock, Vip,
+    VipBucket, VirtualServer,
+};
+
+use super::Sizes;
+
+/// The shape of a map.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shape {
+    /// Its kind.
+    pub kind: MapType,
+    /// Bytes in a key.
+    pub key_size: u32,
+    /// Bytes in a value.
+    pub value_size: u32,
+    /// How many entries.
+    pub max_entries: u32,
+}
+
+/// A map by its name, in the object file and below `pin_path`.
+#[derive(Clone, Copy, Debug)]
+pub struct MapLayout {
+    /// Its name.
+    pub name: &'static str,
+    /// Its shape.
+    pub shape: Shape,
+}
+
+/// A pinned map of another shape, left by another version or another configuration.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the pinned map {path} is {found:?}, but this version with these limits needs {needed:?}: restore the limits, or end forwarding with `lb stop` and start again"
+)]
+pub struct Incompatible {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it is like.
+    pub found: Shape,
+    /// What it should be like.
+    pub needed: Shape,
+}
+
+/// All maps.
+pub fn maps(sizes: &Sizes) -> [MapLayout; 12] {
+    fn map<T>(name: &'static str, kind: MapType, max_entries: u32) -> MapLayout {
+        let shape = Shape {
+            kind,
+            key_size: size_of::<u32>() as u32,
+            value_size: size_of::<T>() as u32,
+            max_entries,
+        };
+        MapLayout { name, shape }
+    }
+    use MapType::{Array, Hash, PerCpuArray};
+    [
+        map::<Control>("control", Array, 1),
+        map::<VipBucket>("vip_buckets", Array, sizes.vip_buckets),
+        map::<Vip>("vips", Array, sizes.vips),
+        map::<PortRange>("port_ranges", Array, sizes.port_ranges),
+        map::<VirtualServer>("virtual_servers", Array, sizes.virtual_servers),
+        map::<TableBlock>("predictor_tables", Array, sizes.table_blocks),
+        map::<Binding>("bindings", Array, sizes.bindings),
+        map::<RealServer>("real_servers", Array, sizes.real_servers),
+        map::<Interface>("interfaces", Hash, sizes.interfaces),
+        map::<Counters>(
+            "virtual_server_counters",
+            PerCpuArray,
+            sizes.virtual_servers,
+        ),
+        map::<Counters>("binding_counters", PerCpuArray, sizes.bindings),
+        map::<u64>("drop_counters", PerCpuArray, DropReason::ALL.len() as u32),
+    ]
+}

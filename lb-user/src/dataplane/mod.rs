@@ -1,0 +1,16 @@
+//! The kernel side: programs, links and maps, loaded, attached and pinned.
+
+pub mod array;
+pub mod attach;
+pub mod counters;
+pub mod layout;
+pub mod load;
+pub mod pins;
+pub mod tables;
+
+pub use array::Array;
+pub use attach::{AttachError, Attachments};
+pub use counters::CounterMaps;
+pub use load::LoadError;
+pub use pins::{PinError, Pins};
+pub use tables::{Sizes, Tables};

@@ -1,0 +1,174 @@
+//! The pins: what keeps forwarding alive without a daemon, and what the next daemon takes over.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    mount::{MsFlags, mount},
+    sys::statfs::{FsType, statfs},
+};
+
+/// What goes wrong with the pins.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    /// Another daemon has them.
+    #[error(
+        "another lb is running on pin_path {path}: stop it first, or give this one a pin_path of its own"
+    )]
+    InUse {
+        /// The pin path.
+        path: PathBuf,
+    },
+    /// Pins need a BPF file system.
+    #[error(
+        "pin_path {path} is not on a BPF file system: mount one (mount -t bpf bpf /sys/fs/bpf)"
+    )]
+    NotBpf {
+        /// The pin path.
+        path: PathBuf,
+    },
+    /// The file system refuses.
+    #[error("can't {what} {path}: {source}")]
+    Io {
+        /// To do what.
+        what: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PinError {
+    let path = path.to_owned();
+    move |source| PinError::Io { what, path, source }
+}
+
+/// The directory `pin_path` and what lies in it.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    root: PathBuf,
+}
+
+/// The right to use the pins, until it is dropped or the process ends.
+#[derive(Debug)]
+pub struct Lock {
+    _directory: Flock<File>,
+}
+
+impl Pins {
+    /// Pins below `root`.
+    pub fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+        }
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the program `name` is pinned.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.root.join("progs").join(name)
+    }
+
+    /// Where the links are pinned, one for each interface.
+    pub fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    /// Where the map `name` is pinned.
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.root.join("maps").join(name)
+    }
+
+    /// Makes the directories, and mounts the BPF file system at its usual place if it is missing there.
+    pub fn create(&self) -> Result<(), PinError> {
+        const USUAL_PLACE: &str = "/sys/fs/bpf";
+        const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);
+
+        let is_bpf = || {
+            let existing = self.root.ancestors().find(|path| path.exists());
+            existing
+                .and_then(|path| statfs(path).ok())
+                .is_some_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
+        };
+        if !is_bpf() && self.root.starts_with(USUAL_PLACE) {
+            mount(
+                Some("bpf"),
+                USUAL_PLACE,
+                Some("bpf"),
+                MsFlags::empty(),
+                None::<&str>,
+            )
+            .map_err(|errno| {
+                failed("mount a BPF file system at", Path::new(USUAL_PLACE))(errno.into())
+            })?;
+        }
+        if !is_bpf() {
+            return Err(PinError::NotBpf {
+                path: self.root.clone(),
+            });
+        }
+        for directory in ["progs", "links", "maps"] {
+            let path = self.root.join(directory);
+            fs::create_dir_all(&path).map_err(failed("create", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Whether anything is pinned.
+    pub fn exist(&self) -> bool {
+        self.root.exists()
+    }
+
+    /// Takes the pins for this process.
+    pub fn lock(&self) -> Result<Lock, PinError> {
+        let directory = File::open(&self.root).map_err(failed("open", &self.root))?;
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(directory) => Ok(Lock {
+                _directory: directory,
+            }),
+            Err((_, Errno::EWOULDBLOCK)) => Err(PinError::InUse {
+                path: self.root.clone(),
+            }),
+            Err((_, errno)) => Err(failed("lock", &self.root)(errno.into())),
+        }
+    }
+
+    /// The names of the pinned links.
+    pub fn linked_interfaces(&self) -> Result<Vec<String>, PinError> {
+        let links = self.links();
+        let entries = match fs::read_dir(&links) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed("list", &links))?,
+        };
+        entries
+            .map(|entry| {
+                let entry = entry.map_err(failed("list", &links))?;
+                Ok(entry.file_name().to_string_lossy().into_owned())
+            })
+            .collect()
+    }
+
+    /// Removes a pin. A link that nothing else holds is detached by that.
+    pub fn unlink_interface(&self, interface: &str) -> Result<(), PinError> {
+        let path = self.links().join(interface);
+        fs::remove_file(&path).map_err(failed("remove", &path))
+    }
+
+    /// Removes all pins: forwarding ends, and the maps go with their last user.
+    pub fn remove(&self) -> Result<(), PinError> {
+        for interface in self.linked_interfaces()? {
+            self.unlink_interface(&interface)?;
+        }
+        fs::remove_dir_all(&self.root).map_err(failed("remove", &self.root))
+    }
+}

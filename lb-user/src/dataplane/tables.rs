@@ -1,0 +1,101 @@
+//! The arrays that packets follow, as the daemon writes them.
+
+use std::io;
+
+use lb_common::{
+    Binding, Control, PortRange, RealServer, TableBlock, Vip, VipBucket, VirtualServer,
+};
+
+use super::Array;
+use crate::config::Limits;
+
+/// How many entries each map has. Index 0 of most stays free, because zero means "none".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// `vip_buckets`: two directories.
+    pub vip_buckets: u32,
+    /// `vips`: two directories.
+    pub vips: u32,
+    /// `port_ranges`: two directories.
+    pub port_ranges: u32,
+    /// `virtual_servers` and `virtual_server_counters`.
+    pub virtual_servers: u32,
+    /// `predictor_tables`.
+    pub table_blocks: u32,
+    /// `bindings` and `binding_counters`.
+    pub bindings: u32,
+    /// `real_servers`.
+    pub real_servers: u32,
+    /// `interfaces`.
+    pub interfaces: u32,
+}
+
+impl Sizes {
+    /// Slots of a directory for each virtual server that the limits allow: lists of ports take one each.
+    const DIRECTORY_BUCKETS_PER_VIRTUAL_SERVER: u32 = 4;
+    /// Blocks of predictor tables for each virtual server: 4,096 slots, enough for a new table beside the
+    /// old one of 16 servers of equal weight.
+    const TABLE_BLOCKS_PER_VIRTUAL_SERVER: u32 = 128;
+    /// Blocks on top, for virtual servers with very many servers: 2 million slots.
+    const EXTRA_TABLE_BLOCKS: u32 = 65_536;
+    /// Bindings for each virtual server.
+    const BINDINGS_PER_VIRTUAL_SERVER: u32 = 32;
+    /// Bindings for each real server, so that a few virtual servers can bind all.
+    const BINDINGS_PER_REAL_SERVER: u32 = 4;
+    const INTERFACES: u32 = 256;
+
+    /// The sizes that follow from the configuration's limits.
+    pub fn new(limits: &Limits) -> Self {
+        let virtual_servers = limits.virtual_servers;
+        let buckets = virtual_servers * Self::DIRECTORY_BUCKETS_PER_VIRTUAL_SERVER;
+        Self {
+            vip_buckets: 2 * buckets.next_power_of_two(),
+            vips: 2 * (virtual_servers + 1),
+            port_ranges: 2 * virtual_servers,
+            virtual_servers: virtual_servers + 1,
+            table_blocks: virtual_servers * Self::TABLE_BLOCKS_PER_VIRTUAL_SERVER
+                + Self::EXTRA_TABLE_BLOCKS,
+            bindings: virtual_servers * Self::BINDINGS_PER_VIRTUAL_SERVER
+                + limits.real_servers * Self::BINDINGS_PER_REAL_SERVER,
+            // A changed entry is written beside the old one.
+            real_servers: 2 * limits.real_servers + 1,
+            interfaces: Self::INTERFACES,
+        }
+    }
+}
+
+/// The arrays that packets follow. The maps of the same names are described in `lb_common`.
+pub struct Tables {
+    /// One entry.
+    pub control: Array<Control>,
+    /// Two halves.
+    pub vip_buckets: Array<VipBucket>,
+    /// Two halves.
+    pub vips: Array<Vip>,
+    /// Two halves.
+    pub port_ranges: Array<PortRange>,
+    /// By virtual-server id.
+    pub virtual_servers: Array<VirtualServer>,
+    /// Cut up by [`crate::control`].
+    pub predictor_tables: Array<TableBlock>,
+    /// Cut up by [`crate::control`].
+    pub bindings: Array<Binding>,
+    /// Handed out by [`crate::control`].
+    pub real_servers: Array<RealServer>,
+}
+
+impl Tables {
+    /// Tables that no kernel program reads, to try things out on.
+    pub fn anonymous(sizes: &Sizes) -> io::Result<Self> {
+        Ok(Self {
+            control: Array::anonymous(1)?,
+            vip_buckets: Array::anonymous(sizes.vip_buckets)?,
+            vips: Array::anonymous(sizes.vips)?,
+            port_ranges: Array::anonymous(sizes.port_ranges)?,
+            virtual_servers: Array::anonymous(sizes.virtual_servers)?,
+            predictor_tables: Array::anonymous(sizes.table_blocks)?,
+            bindings: Array::anonymous(sizes.bindings)?,
+            real_servers: Array::anonymous(sizes.real_servers)?,
+        })
+    }
+}

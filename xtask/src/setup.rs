@@ -1,0 +1,96 @@
+//! `cargo xtask setup`: what building and testing need, installed where it is missing.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{compiler::Compiler, host, process, tool::BPF_LINKER};
+
+/// Debian's compiler with `core` for eBPF.
+const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
+
+/// Programs that the lab runs or tells people to run, and their Debian packages.
+const LAB_PROGRAMS: [(&str, &str); 2] = [("ip", "iproute2"), ("bpftool", "bpftool")];
+
+/// Installs everything and prints what is used.
+///
+/// # Errors
+/// Something is missing and can't be installed; the message says what to do.
+pub fn run() -> Result<()> {
+    let compiler = compiler()?;
+    lab_programs()?;
+    println!("eBPF compiler  {compiler}");
+    println!("eBPF linker    {}", BPF_LINKER.program().display());
+    for (program, _) in LAB_PROGRAMS {
+        if let Some(path) = host::find_program(program) {
+            println!("{program:<14} {}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// The compiler of the kernel programs, installed if need be, with its linker.
+///
+/// # Errors
+/// See [`run`].
+pub fn compiler() -> Result<Compiler> {
+    let compiler = match Compiler::find() {
+        Some(compiler) => compiler,
+        None => install_compiler()?,
+    };
+    BPF_LINKER.install()?;
+    Ok(compiler)
+}
+
+fn install_compiler() -> Result<Compiler> {
+    if Compiler::nightly().is_some() {
+        println!("installing rust-src for rustup's nightly");
+        // Where rustup's server can't be reached this fails or hangs; Debian's packages are next.
+        let added = process::run(Command::new("timeout").args([
+            "60",
+            "rustup",
+            "component",
+            "add",
+            "rust-src",
+            "--toolchain",
+            "nightly",
+        ]));
+        if let (Ok(()), Some(compiler)) = (added, Compiler::find()) {
+            return Ok(compiler);
+        }
+    }
+    let packages = COMPILER_PACKAGES.join(" ");
+    if !host::can_install_packages() {
+        bail!(
+            "no compiler has `core` for eBPF; run: rustup toolchain install nightly --component rust-src \
+             (on Debian as root also: apt-get install {packages})"
+        );
+    }
+    host::install_packages(&COMPILER_PACKAGES)?;
+    Compiler::find().with_context(|| {
+        format!("the packages {packages} hold no compiler that this project can use; run: rustup toolchain install nightly --component rust-src")
+    })
+}
+
+/// Installs the programs of the lab that are missing, or says what to install.
+///
+/// # Errors
+/// apt-get fails.
+pub fn lab_programs() -> Result<()> {
+    let missing: Vec<_> = LAB_PROGRAMS
+        .iter()
+        .filter(|(program, _)| host::find_program(program).is_none())
+        .map(|&(_, package)| package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if host::can_install_packages() {
+        return host::install_packages(&missing);
+    }
+    println!(
+        "the lab needs more programs; on Debian as root: apt-get install {}",
+        missing.join(" ")
+    );
+    Ok(())
+}
