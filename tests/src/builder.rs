@@ -1,0 +1,313 @@
+//! Making a lab: namespaces, cables, addresses.
+
+use std::{
+    fs, iter,
+    net::IpAddr,
+    process,
+    sync::{
+        Once,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use anyhow::{Context, Result, ensure};
+use nix::unistd::Uid;
+
+use crate::{
+    Host, Lab, Namespace, device_features,
+    lab::{Leg, Remains},
+    namespace::ip_batch,
+    remains::{self, TEST_PREFIX},
+};
+
+const BALANCER: u8 = 1;
+const FIRST_REAL_SERVER: u8 = 11;
+const CLIENT: u8 = 100;
+
+/// Every host of a lab starts with these, whatever the machine's own settings are.
+const HOST_SYSCTLS: &[(&str, &str)] = &[
+    ("ipv4/conf/all/rp_filter", "0"),
+    ("ipv4/conf/default/rp_filter", "0"),
+    ("ipv6/conf/all/disable_ipv6", "0"),
+    ("ipv6/conf/default/disable_ipv6", "0"),
+    // Addresses can be used at once.
+    ("ipv6/conf/default/accept_dad", "0"),
+    ("ipv6/conf/default/accept_ra", "0"),
+];
+
+/// A real server never says that it has the VIP.
+const REAL_SERVER_SYSCTLS: &[(&str, &str)] = &[
+    ("ipv4/conf/all/arp_ignore", "1"),
+    ("ipv4/conf/all/arp_announce", "2"),
+];
+
+/// What makes a veth behave as a cable. Checksums are whole and tags are inside the frame when XDP
+/// sees it. With GRO the device has NAPI, without which it takes no frames that the other end's XDP
+/// program sends in native mode (drivers/net/veth.c, `veth_xdp_xmit`).
+const CABLE_FEATURES: &[(&str, bool)] = &[
+    ("tx-checksum-ip-generic", false),
+    ("tx-vlan-hw-insert", false),
+    ("tx-vlan-stag-hw-insert", false),
+    ("rx-gro", true),
+];
+
+/// What a lab is made of.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    name: Option<String>,
+    real_servers: u8,
+    on_second_segment: u8,
+    client_addresses: u8,
+    vips: Vec<IpAddr>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let vips = ["10.9.1.1", "10.9.1.2", "2001:db8:9:1::1", "2001:db8:9:1::2"];
+        Self {
+            name: None,
+            real_servers: 1,
+            on_second_segment: 0,
+            client_addresses: 1,
+            vips: vips.map(|vip| vip.parse().expect("an address")).into(),
+        }
+    }
+}
+
+impl Builder {
+    /// Names the lab, which otherwise gets a name of its own. A named lab is not removed as the leftover
+    /// of a killed run; [`crate::remove`] does it.
+    pub fn name(self, name: &str) -> Self {
+        Self {
+            name: Some(name.into()),
+            ..self
+        }
+    }
+
+    /// So many real servers next to the balancer.
+    pub fn real_servers(self, real_servers: u8) -> Self {
+        Self {
+            real_servers,
+            ..self
+        }
+    }
+
+    /// So many more real servers on a second segment, where balancer and client have their `eth1`, and
+    /// through which these servers answer the client.
+    pub fn on_second_segment(self, on_second_segment: u8) -> Self {
+        Self {
+            on_second_segment,
+            ..self
+        }
+    }
+
+    /// The client has so many addresses, from `10.9.0.100` and `2001:db8:9::100` on.
+    pub fn client_addresses(self, client_addresses: u8) -> Self {
+        Self {
+            client_addresses,
+            ..self
+        }
+    }
+
+    /// The real servers carry these VIPs.
+    pub fn vips(self, vips: impl IntoIterator<Item = IpAddr>) -> Self {
+        Self {
+            vips: vips.into_iter().collect(),
+            ..self
+        }
+    }
+
+    /// Makes the lab.
+    ///
+    /// # Errors
+    /// Without root or `ip`, and when a lab of the same name is there.
+    pub fn build(self) -> Result<Lab> {
+        static LEFTOVERS: Once = Once::new();
+        ensure!(
+            Uid::effective().is_root(),
+            "the network lab needs root: run this with sudo"
+        );
+        LEFTOVERS.call_once(remains::remove_dead_labs);
+
+        let name = self.name.clone().unwrap_or_else(unique_name);
+        let directory = remains::directory(&name);
+        fs::create_dir(&directory)
+            .with_context(|| format!("the lab {name} is there already: {}", directory.display()))?;
+        let remains = Remains(name.clone());
+
+        let hosts = self.hosts();
+        let names = hosts.iter().map(|(host, _)| host.as_str());
+        let additions = iter::once("switch")
+            .chain(names)
+            .map(|host| format!("netns add {name}-{host}"));
+        ip_batch(None, additions)?;
+
+        let mut hosts = hosts.into_iter().map(|(host, legs)| {
+            let namespace = Namespace::open(format!("{name}-{host}"))?;
+            anyhow::Ok(Host {
+                name: host,
+                namespace,
+                legs,
+            })
+        });
+        let mut next = || hosts.next().expect("a lab has a client and a balancer");
+        let lab = Lab {
+            switch: Namespace::open(format!("{name}-switch"))?,
+            client: next()?,
+            balancer: next()?,
+            real_servers: hosts.collect::<Result<_>>()?,
+            name,
+            _remains: remains,
+        };
+        wire(&lab)?;
+        self.address(&lab)?;
+        Ok(lab)
+    }
+
+    /// Names and legs of the client, the balancer, and the real servers.
+    fn hosts(&self) -> Vec<(String, Vec<Leg>)> {
+        let segments = if self.on_second_segment > 0 {
+            1..=2
+        } else {
+            1..=1
+        };
+        let everywhere = |host| {
+            segments
+                .clone()
+                .map(|segment| Leg { segment, host })
+                .collect()
+        };
+        let real_server = |index| {
+            let segment = if index < self.real_servers { 1 } else { 2 };
+            (
+                format!("web-{}", index + 1),
+                vec![Leg {
+                    segment,
+                    host: FIRST_REAL_SERVER + index,
+                }],
+            )
+        };
+        let mut hosts = vec![
+            ("client".into(), everywhere(CLIENT)),
+            ("balancer".into(), everywhere(BALANCER)),
+        ];
+        hosts.extend((0..self.real_servers + self.on_second_segment).map(real_server));
+        hosts
+    }
+
+    /// Gives the hosts their addresses and routes.
+    fn address(&self, lab: &Lab) -> Result<()> {
+        for host in hosts(lab) {
+            let legs = host
+                .legs
+                .iter()
+                .zip(0..)
+                .flat_map(|(leg, n)| interface(*leg, n));
+            ip_batch(
+                Some(host),
+                iter::once("link set dev lo up".into()).chain(legs),
+            )?;
+        }
+        let more = (1..self.client_addresses).map(|n| Leg {
+            segment: 1,
+            host: CLIENT + n,
+        });
+        ip_batch(Some(&lab.client), more.flat_map(|leg| addresses(leg, 0)))?;
+        for server in &lab.real_servers {
+            server.sysctls(REAL_SERVER_SYSCTLS)?;
+            let vips = self
+                .vips
+                .iter()
+                .map(|vip| format!("addr add {vip} dev lo{}", nodad(*vip)));
+            let routes = (server.legs[0].segment == 2).then(routes_to_first_segment);
+            ip_batch(Some(server), vips.chain(routes.into_iter().flatten()))?;
+        }
+        Ok(())
+    }
+}
+
+fn unique_name() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    format!(
+        "{TEST_PREFIX}{}-{}",
+        process::id(),
+        NUMBER.fetch_add(1, Ordering::Relaxed)
+    )
+}
+
+fn hosts(lab: &Lab) -> impl Iterator<Item = &Host> + Clone {
+    [&lab.client, &lab.balancer]
+        .into_iter()
+        .chain(&lab.real_servers)
+}
+
+/// Connects every leg to a port of its segment's bridge.
+fn wire(lab: &Lab) -> Result<()> {
+    // The switch has no addresses, so it takes no part in neighbour discovery.
+    lab.switch
+        .sysctls(&[("ipv6/conf/default/disable_ipv6", "1")])?;
+    hosts(lab).try_for_each(|host| host.sysctls(HOST_SYSCTLS))?;
+
+    let legs = hosts(lab).flat_map(|host| {
+        host.legs
+            .iter()
+            .zip(0..)
+            .map(move |(&leg, n)| (host, leg, n))
+    });
+    let cables = legs.clone().map(|(host, leg, n)| {
+        format!(
+            "link add eth{n} netns {} address {} type veth peer name {} netns {}",
+            host.namespace(),
+            leg.mac().map(|byte| format!("{byte:02x}")).join(":"),
+            host.port(leg),
+            lab.switch.name(),
+        )
+    });
+    ip_batch(None, cables)?;
+
+    let bridges = lab.balancer.legs.iter().map(|leg| {
+        format!(
+            "link add {} up type bridge forward_delay 0 mcast_snooping 1",
+            leg.bridge()
+        )
+    });
+    let ports = legs.clone().map(|(host, leg, _)| {
+        format!("link set dev {} master {} up", host.port(leg), leg.bridge())
+    });
+    ip_batch(Some(&lab.switch), bridges.chain(ports))?;
+
+    let mut ports = legs.clone().map(|(host, leg, _)| host.port(leg));
+    lab.switch
+        .run(|| ports.try_for_each(|port| device_features::set(&port, CABLE_FEATURES)))?;
+    legs.clone().try_for_each(|(host, _, n)| {
+        host.run(|| device_features::set(&format!("eth{n}"), CABLE_FEATURES))
+    })
+}
+
+/// The `ip` commands for `ethN`.
+fn interface(leg: Leg, n: u8) -> impl Iterator<Item = String> {
+    iter::once(format!("link set dev eth{n} up")).chain(addresses(leg, n))
+}
+
+fn addresses(leg: Leg, n: u8) -> [String; 2] {
+    [
+        format!("addr add {}/16 dev eth{n}", leg.v4()),
+        format!("addr add {}/48 dev eth{n} nodad", leg.v6()),
+    ]
+}
+
+/// By way of the client, which has a leg on both segments.
+fn routes_to_first_segment() -> [String; 2] {
+    let client = Leg {
+        segment: 2,
+        host: CLIENT,
+    };
+    [
+        format!("route add 10.9.0.0/16 via {}", client.v4()),
+        format!("route add 2001:db8:9::/48 via {}", client.v6()),
+    ]
+}
+
+fn nodad(address: IpAddr) -> &'static str {
+    if address.is_ipv6() { " nodad" } else { "" }
+}

@@ -1,0 +1,218 @@
+//! The real `lb` on the lab's balancer.
+
+use std::{
+    env,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid},
+    },
+    unistd::Pid,
+};
+use serde_json::Value;
+
+use crate::Lab;
+
+/// How long a daemon may take for anything: several rounds of health checks.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running `lb run`. Dropping it kills the daemon and leaves the pins in place, until the lab goes.
+#[derive(Debug)]
+pub struct Daemon<'a> {
+    lab: &'a Lab,
+    child: Child,
+}
+
+impl<'a> Daemon<'a> {
+    /// Starts the daemon, and waits until every virtual server and every real server is up.
+    pub fn start(lab: &'a Lab, config: &str) -> Result<Self> {
+        let daemon = Self::spawn(lab, config)?;
+        daemon.wait_until("everything is up", all_up)?;
+        Ok(daemon)
+    }
+
+    /// Starts the daemon.
+    pub fn spawn(lab: &'a Lab, config: &str) -> Result<Self> {
+        lab.write_config(config)?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(lab.log_file())?;
+        let mut command = Command::new(binary()?);
+        command
+            .args(["run", "--config"])
+            .arg(lab.config_file())
+            .stderr(log);
+        let child = lab
+            .balancer()
+            .spawn(&mut command)
+            .context("cannot start lb")?;
+        Ok(Self { lab, child })
+    }
+
+    /// What `lb status --json` prints.
+    pub fn status(&self) -> Result<Value> {
+        let output = self.lab.lb("status --json --socket {socket}")?;
+        ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        serde_json::from_slice(&output.stdout).context("lb status --json printed no JSON")
+    }
+
+    /// Waits until the status is as wanted, and returns it.
+    ///
+    /// # Errors
+    /// After 20 s, and when the daemon ended: with its log and its last status.
+    pub fn wait_until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status();
+            match status {
+                Ok(status) if wanted(&status) => return Ok(status),
+                status if Instant::now() > deadline || !self.is_running() => {
+                    let status = status
+                        .map_or_else(|error| format!("{error:#}"), |json| format!("{json:#}"));
+                    bail!(
+                        "not so in time: {what}\nstatus: {status}\nlog: {}",
+                        self.lab.log()
+                    )
+                }
+                _ => sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("a child that was not waited for is there");
+    }
+
+    /// Sends a signal and waits for the end.
+    pub fn stop(mut self, signal: Signal) -> Result<ExitStatus> {
+        self.signal(signal);
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            sleep(Duration::from_millis(5));
+        }
+        bail!("lb did not end on {signal}\nlog: {}", self.lab.log())
+    }
+
+    /// Leaves the daemon running, for people to play with, until [`crate::remove`].
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    fn is_running(&self) -> bool {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        matches!(
+            waitid(Id::Pid(self.pid()), flags),
+            Ok(WaitStatus::StillAlive)
+        )
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Lab {
+    /// Runs a command such as `lb stop --config {config}` on the balancer to its end, with `{config}` and
+    /// `{socket}` standing for this lab's paths. After 20 s it is stopped, with exit status 124
+    /// (timeout(1)).
+    pub fn lb(&self, arguments: &str) -> Result<Output> {
+        let mut command = Command::new("timeout");
+        command.arg(PATIENCE.as_secs().to_string()).arg(binary()?);
+        for argument in arguments.split_whitespace() {
+            match argument {
+                "{config}" => command.arg(self.config_file()),
+                "{socket}" => command.arg(self.socket()),
+                _ => command.arg(argument),
+            };
+        }
+        self.balancer()
+            .output(&mut command)
+            .context("cannot run lb")
+    }
+
+    /// The daemon's configuration file.
+    pub fn config_file(&self) -> PathBuf {
+        self.directory().join("lb.yaml")
+    }
+
+    /// Replaces the daemon's configuration file in one step.
+    pub fn write_config(&self, config: &str) -> Result<()> {
+        let new = self.directory().join("lb.yaml.new");
+        fs::write(&new, config)?;
+        fs::rename(new, self.config_file()).context("cannot replace the configuration")
+    }
+
+    /// What daemons of this lab logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.directory().join("lb.log")
+    }
+}
+
+/// The element of a list in `lb status --json` that has this name. Panics if there is none.
+#[track_caller]
+pub fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
+    let mut items = list.as_array().into_iter().flatten();
+    items
+        .find(|item| item["name"] == name)
+        .unwrap_or_else(|| panic!("no {name} in {list:#}"))
+}
+
+/// Whether every virtual server and every real server in a status is up.
+fn all_up(status: &Value) -> bool {
+    let up = |item: &Value| item["state"] == "up";
+    let virtual_servers = status["virtual_servers"].as_array();
+    virtual_servers.is_some_and(|all| {
+        all.iter().all(|one| {
+            up(one)
+                && one["real_servers"]
+                    .as_array()
+                    .is_some_and(|all| all.iter().all(up))
+        })
+    })
+}
+
+/// The `lb` under test: `$LB_BINARY`, else the workspace's release build.
+///
+/// # Errors
+/// It is not there.
+pub fn binary() -> Result<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests is in a workspace");
+    let built = workspace.join("target/release/lb");
+    let binary = env::var_os("LB_BINARY").map_or(built, PathBuf::from);
+    ensure!(
+        binary.is_file(),
+        "no {}: run `cargo xtask build`, or set LB_BINARY",
+        binary.display()
+    );
+    Ok(binary)
+}

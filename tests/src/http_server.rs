@@ -1,0 +1,115 @@
+//! An HTTP server that says who answered whom.
+
+use std::{
+    net::{Ipv6Addr, SocketAddr, TcpListener},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{ConnectInfo, State},
+    http::Uri,
+    response::IntoResponse,
+};
+use tokio::{task::JoinSet, time::sleep};
+
+use crate::{
+    Host, Namespace,
+    service::{Service, canonical},
+};
+
+/// Header that holds the name of the server that answered.
+pub(crate) const SERVER_HEADER: &str = "x-server";
+/// Header that holds the client's address as the server saw it.
+pub(crate) const CLIENT_HEADER: &str = "x-client";
+
+/// An HTTP server on every address of a host, v4 and v6. It answers any path with 200 and a line of
+/// text, and `/bytes/N` with N bytes. Dropping it closes its ports: clients are refused.
+#[derive(Debug)]
+pub struct HttpServer {
+    delay: Arc<Mutex<Duration>>,
+    _service: Service,
+}
+
+impl HttpServer {
+    /// Serves on `ports` of a host of the lab, under its name.
+    pub fn start(host: &Host, ports: &[u16]) -> Self {
+        Self::start_in(host, host.name(), ports)
+    }
+
+    /// Serves on `ports` inside a namespace.
+    pub fn start_in(namespace: &Namespace, name: &str, ports: &[u16]) -> Self {
+        let listeners =
+            namespace.run(|| ports.iter().map(|&port| listen(port)).collect::<Vec<_>>());
+        let answerer = Answerer {
+            name: name.into(),
+            delay: Arc::default(),
+        };
+        let delay = Arc::clone(&answerer.delay);
+        let app = Router::new().fallback(answer).with_state(answerer);
+        let serve = async move || {
+            let mut servers = JoinSet::new();
+            for listener in listeners {
+                let listener = tokio::net::TcpListener::from_std(listener).expect("it is a socket");
+                let app = app
+                    .clone()
+                    .into_make_service_with_connect_info::<SocketAddr>();
+                servers.spawn(async { axum::serve(listener, app).await });
+            }
+            servers.join_all().await
+        };
+        Self {
+            delay,
+            _service: Service::start(serve),
+        }
+    }
+
+    /// Waits so long before each answer from now on.
+    pub fn set_delay(&self, delay: Duration) {
+        *self.delay.lock().unwrap() = delay;
+    }
+
+    /// Accepts connections and never answers from now on.
+    pub fn hang(&self) {
+        self.set_delay(Duration::MAX);
+    }
+}
+
+#[derive(Clone)]
+struct Answerer {
+    name: Arc<str>,
+    delay: Arc<Mutex<Duration>>,
+}
+
+async fn answer(
+    State(Answerer { name, delay }): State<Answerer>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    uri: Uri,
+) -> impl IntoResponse {
+    let client = canonical(client);
+    let delay = *delay.lock().unwrap();
+    sleep(delay).await;
+    let length = uri
+        .path()
+        .strip_prefix("/bytes/")
+        .and_then(|length| length.parse().ok());
+    let body = length.map_or_else(
+        || format!("{name} answers {client}\n"),
+        |length| "x".repeat(length),
+    );
+    (
+        [
+            (SERVER_HEADER, name.to_string()),
+            (CLIENT_HEADER, client.to_string()),
+        ],
+        body,
+    )
+}
+
+fn listen(port: u16) -> TcpListener {
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
+        .unwrap_or_else(|error| panic!("cannot listen on port {port}: {error}"));
+    listener.set_nonblocking(true).expect("it is a socket");
+    listener
+}

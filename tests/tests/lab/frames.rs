@@ -1,0 +1,104 @@
+//! Frames built and taken apart by etherparse.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use etherparse::{
+    ArpEthIpv4Packet, ArpOperation, Icmpv6Type, LinkSlice, NetSlice, PacketBuilder, SlicedPacket,
+    TransportSlice, icmpv6::NeighborAdvertisementHeader,
+};
+
+pub type Mac = [u8; 6];
+
+pub const BROADCAST: Mac = [0xff; 6];
+
+/// An ARP request.
+pub fn arp_request(ethernet: [Mac; 2], sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+    let [source, destination] = ethernet;
+    let request = ArpEthIpv4Packet {
+        operation: ArpOperation::REQUEST,
+        sender_mac: source,
+        sender_ipv4: sender.octets(),
+        target_mac: [0; 6],
+        target_ipv4: target.octets(),
+    };
+    let mut frame = Vec::new();
+    let builder = PacketBuilder::ethernet2(source, destination).arp(request.to_arp_packet());
+    builder.write(&mut frame).unwrap();
+    frame
+}
+
+/// The ARP reply in a frame, with the frame's source and destination, if it is one.
+pub fn arp_reply(frame: &[u8]) -> Option<([Mac; 2], ArpEthIpv4Packet)> {
+    let packet = SlicedPacket::from_ethernet(frame).ok()?;
+    let Some(NetSlice::Arp(arp)) = &packet.net else {
+        return None;
+    };
+    let arp = arp.to_packet().try_eth_ipv4().ok()?;
+    (arp.operation == ArpOperation::REPLY).then(|| (macs(&packet), arp))
+}
+
+/// A neighbour solicitation with its source link-layer address, or without for duplicate address
+/// detection, which comes from `::` (RFC 4861 section 4.3).
+pub fn solicitation(
+    ethernet: [Mac; 2],
+    [source, destination]: [Ipv6Addr; 2],
+    hop_limit: u8,
+    target: Ipv6Addr,
+) -> Vec<u8> {
+    let mut payload = target.octets().to_vec();
+    if !source.is_unspecified() {
+        payload.extend([&[1, 1][..], &ethernet[0]].concat());
+    }
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2(ethernet[0], ethernet[1])
+        .ipv6(source.octets(), destination.octets(), hop_limit)
+        .icmpv6(Icmpv6Type::NeighborSolicitation)
+        .write(&mut frame, &payload)
+        .unwrap();
+    frame
+}
+
+/// A neighbour advertisement.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Advertisement {
+    pub ethernet: [Mac; 2],
+    pub addresses: [Ipv6Addr; 2],
+    pub hop_limit: u8,
+    pub flags: NeighborAdvertisementHeader,
+    pub target: Ipv6Addr,
+    pub options: Vec<u8>,
+}
+
+/// The neighbour advertisement in a frame, if it is one. Panics if its checksum is wrong.
+pub fn advertisement(frame: &[u8]) -> Option<Advertisement> {
+    let packet = SlicedPacket::from_ethernet(frame).ok()?;
+    let (Some(NetSlice::Ipv6(ip)), Some(TransportSlice::Icmpv6(icmp))) =
+        (&packet.net, &packet.transport)
+    else {
+        return None;
+    };
+    let Icmpv6Type::NeighborAdvertisement(flags) = icmp.icmp_type() else {
+        return None;
+    };
+    let header = ip.header();
+    assert!(
+        icmp.is_checksum_valid(header.source(), header.destination()),
+        "bad checksum: {frame:02x?}"
+    );
+    let (target, options) = icmp.payload().split_first_chunk::<16>()?;
+    Some(Advertisement {
+        ethernet: macs(&packet),
+        addresses: [header.source_addr(), header.destination_addr()],
+        hop_limit: header.hop_limit(),
+        flags,
+        target: Ipv6Addr::from(*target),
+        options: options.to_vec(),
+    })
+}
+
+fn macs(packet: &SlicedPacket) -> [Mac; 2] {
+    let Some(LinkSlice::Ethernet2(ethernet)) = &packet.link else {
+        panic!("not Ethernet")
+    };
+    [ethernet.source(), ethernet.destination()]
+}

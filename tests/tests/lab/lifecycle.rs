@@ -1,0 +1,145 @@
+//! Daemons come and go; forwarding stays until `lb stop`.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use lb_tests::{Daemon, Lab, Report, named};
+use nix::sys::signal::Signal;
+use rstest::rstest;
+
+use crate::{
+    interfaces::xdp_mode,
+    support::{DNS, SHOP, VIP, VIP6, balance, lab, serve_http, serve_udp},
+};
+
+/// Asks over UDP without a pause until told to stop, and says how often. Panics if an answer is lost.
+fn ask_until(lab: &Lab, stop: &AtomicBool) -> usize {
+    let flows = [VIP, VIP6].map(|vip| lab.client().udp((vip, 53)));
+    let ask = |count| {
+        for flow in &flows {
+            flow.ask("?")
+                .unwrap_or_else(|error| panic!("after {count} datagrams: {error}"));
+        }
+        count + 1
+    };
+    (0..)
+        .map(ask)
+        .take_while(|_| !stop.load(Ordering::Relaxed))
+        .count()
+}
+
+#[rstest]
+#[case::after_sigterm(Signal::SIGTERM)]
+#[case::after_a_crash(Signal::SIGKILL)]
+fn takeovers_during_ten_thousand_requests_lose_nothing(#[case] end: Signal) {
+    let lab = lab(3);
+    let _servers = (serve_http(&lab, &[80]), serve_udp(&lab, &[53]));
+    let config = lab.config(&[SHOP, DNS].concat());
+    let mut lb = Daemon::start(&lab, &config).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let datagrams = scope.spawn(|| ask_until(&lab, &done));
+        let requests = scope.spawn(|| {
+            let get = |vip| lab.client().http().parallel(16).get((vip, 80), 5000);
+            [VIP, VIP6]
+                .map(get)
+                .into_iter()
+                .fold(Report::default(), Report::and)
+        });
+        let mut takeovers = 0;
+        while !requests.is_finished() {
+            lb.stop(end).unwrap();
+            lb = Daemon::start(&lab, &config).unwrap();
+            takeovers += 1;
+        }
+        done.store(true, Ordering::Relaxed);
+        let report = requests.join().unwrap();
+        report.assert_all_succeeded();
+        assert_eq!(report.replies.len(), 10_000);
+        assert!(takeovers > 0 && datagrams.join().unwrap() > 0);
+    });
+}
+
+#[rstest]
+#[case::after_sigterm(Signal::SIGTERM)]
+#[case::after_a_crash(Signal::SIGKILL)]
+fn forwarding_goes_on_without_a_daemon(#[case] end: Signal) {
+    let lab = lab(2);
+    let _servers = serve_http(&lab, &[80]);
+    let status = balance(&lab, SHOP).stop(end).unwrap();
+    assert_eq!(status.success(), end == Signal::SIGTERM, "{status}");
+    for vip in [VIP, VIP6] {
+        lab.client()
+            .http()
+            .parallel(16)
+            .get((vip, 80), 200)
+            .assert_all_succeeded();
+    }
+}
+
+#[test]
+fn counters_survive_a_takeover() {
+    let lab = lab(2);
+    let _servers = serve_udp(&lab, &[53]);
+    let ask = |count| (0..count).for_each(|_| drop(lab.client().udp((VIP, 53)).ask("?").unwrap()));
+    let first = balance(&lab, DNS);
+    ask(10);
+    first.stop(Signal::SIGTERM).unwrap();
+    ask(10);
+    let second = balance(&lab, DNS);
+    ask(10);
+    let counted =
+        |status: &serde_json::Value| named(&status["virtual_servers"], "dns")["packets"] == 30;
+    second.wait_until("30 packets", counted).unwrap();
+}
+
+#[test]
+fn a_second_daemon_on_the_same_pins_is_refused() {
+    let lab = lab(2);
+    let _servers = serve_http(&lab, &[80]);
+    let lb = balance(&lab, SHOP);
+    let refused = lab.lb("run --config {config}").unwrap();
+    let message = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{message}");
+    assert!(
+        message.contains(lab.pin_path().to_str().unwrap()),
+        "{message}"
+    );
+    lab.client()
+        .http()
+        .get((VIP, 80), 100)
+        .assert_all_succeeded();
+    lb.status().unwrap();
+}
+
+#[test]
+fn lb_stop_leaves_nothing() {
+    let lab = lab(2);
+    let _servers = serve_http(&lab, &[80]);
+    balance(&lab, SHOP).stop(Signal::SIGTERM).unwrap();
+    assert!(lab.pin_path().exists() && xdp_mode(lab.balancer(), "eth0").is_some());
+
+    let stop = lab.lb("stop --config {config}").unwrap();
+    assert!(
+        stop.status.success(),
+        "{}",
+        String::from_utf8_lossy(&stop.stderr)
+    );
+    assert!(!lab.pin_path().exists());
+    assert_eq!(xdp_mode(lab.balancer(), "eth0"), None);
+    let report = lab
+        .client()
+        .http()
+        .timeout(Duration::from_millis(500))
+        .get((VIP, 80), 1);
+    assert_eq!(report.replies.len(), 0);
+
+    let _lb = balance(&lab, SHOP);
+    lab.client()
+        .http()
+        .get((VIP, 80), 100)
+        .assert_all_succeeded();
+}

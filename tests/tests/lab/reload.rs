@@ -1,0 +1,149 @@
+//! Edit the file, and the change is live.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use lb_tests::{Lab, named};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::support::{SHOP, VIP, balance, lab, serve_http};
+
+/// The virtual server `shop` with these real servers.
+fn shop(servers: &str) -> String {
+    format!("- {{name: shop, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [{servers}]}}")
+}
+
+/// The names of the real servers that answer.
+fn answering(lab: &Lab) -> Vec<String> {
+    let report = lab.client().http().get((VIP, 80), 60);
+    report.assert_all_succeeded();
+    report.by_server().into_keys().collect()
+}
+
+/// Whether `shop` has this many real servers, all of them up.
+fn bound(count: usize) -> impl Fn(&Value) -> bool {
+    move |status| {
+        let servers = named(&status["virtual_servers"], "shop")["real_servers"]
+            .as_array()
+            .unwrap();
+        servers.len() == count && servers.iter().all(|server| server["state"] == "up")
+    }
+}
+
+#[test]
+fn an_edited_file_binds_and_unbinds() {
+    let lab = lab(3);
+    let _servers = serve_http(&lab, &[80]);
+    let lb = balance(&lab, &shop("web-1"));
+    assert_eq!(answering(&lab), ["web-1"]);
+    for servers in [
+        &["web-1", "web-2", "web-3"][..],
+        &["web-2"],
+        &["web-1", "web-3"],
+    ] {
+        lab.write_config(&lab.config(&shop(&servers.join(", "))))
+            .unwrap();
+        lb.wait_until("the new binding", bound(servers.len()))
+            .unwrap();
+        assert_eq!(answering(&lab), servers);
+    }
+}
+
+#[test]
+fn sighup_applies_the_file() {
+    let lab = lab(2);
+    let _servers = serve_http(&lab, &[80]);
+    let lb = balance(&lab, &shop("web-1"));
+    lab.write_config(&lab.config(&shop("web"))).unwrap();
+    lb.signal(Signal::SIGHUP);
+    lb.wait_until("the new binding", bound(2)).unwrap();
+    assert_eq!(answering(&lab), ["web-1", "web-2"]);
+}
+
+#[test]
+fn a_bad_file_changes_nothing_and_says_why() {
+    let lab = lab(2);
+    let _servers = serve_http(&lab, &[80]);
+    let lb = balance(&lab, &shop("web-1"));
+    lab.write_config(&lab.config(&shop("web-1, web-9")))
+        .unwrap();
+    lb.wait_until("a message about web-9", |_| lab.log().contains("web-9"))
+        .unwrap();
+    assert_eq!(answering(&lab), ["web-1"]);
+    lab.write_config(&lab.config(&shop("web-2"))).unwrap();
+    let moved = |status: &Value| {
+        named(&status["virtual_servers"], "shop")["real_servers"][0]["name"] == "web-2"
+    };
+    lb.wait_until("the good file", moved).unwrap();
+}
+
+#[test]
+fn a_virtual_server_comes_and_goes() {
+    let lab = lab(1);
+    let _servers = serve_http(&lab, &[80, 81]);
+    let lb = balance(&lab, &shop("web-1"));
+    let two = "\n- {name: more, vip: 10.9.1.2, protocol: tcp, port: 81, bind: [web-1]}";
+    let names =
+        |count| move |status: &Value| status["virtual_servers"].as_array().unwrap().len() == count;
+    let up = |status: &Value| {
+        names(2)(status) && named(&status["virtual_servers"], "more")["state"] == "up"
+    };
+
+    lab.write_config(&lab.config(&(shop("web-1") + two)))
+        .unwrap();
+    lb.wait_until("two virtual servers", up).unwrap();
+    lab.client()
+        .http()
+        .get("10.9.1.2:81", 10)
+        .assert_all_succeeded();
+
+    lab.write_config(&lab.config(&shop("web-1"))).unwrap();
+    lb.wait_until("one virtual server", names(1)).unwrap();
+    let report = lab
+        .client()
+        .http()
+        .timeout(std::time::Duration::from_millis(500))
+        .get("10.9.1.2:81", 1);
+    assert_eq!(report.replies.len(), 0);
+    lab.client()
+        .http()
+        .get((VIP, 80), 10)
+        .assert_all_succeeded();
+}
+
+#[test]
+fn reloads_do_not_disturb_other_virtual_servers() {
+    let lab = lab(3);
+    let _servers = serve_http(&lab, &[80]);
+    let lb = balance(&lab, SHOP);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let requests = scope.spawn(|| {
+            let mut failures = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                failures.extend(lab.client().http().parallel(4).get((VIP, 80), 200).failures);
+            }
+            failures
+        });
+        for count in [1, 2, 3, 2, 1] {
+            let servers = ["web-1", "web-2", "web-3"][..count].join(", ");
+            let more = format!(
+                "- {{name: more, vip: 10.9.1.2, protocol: tcp, port: '1000-2000', bind: [{servers}]}}"
+            );
+            lab.write_config(&lab.config(&[SHOP, &more].concat()))
+                .unwrap();
+            let applied = |status: &Value| {
+                let mut all = status["virtual_servers"].as_array().unwrap().iter();
+                all.any(|one| {
+                    one["name"] == "more" && one["real_servers"].as_array().unwrap().len() == count
+                })
+            };
+            lb.wait_until("the new binding", applied).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(requests.join().unwrap(), Vec::<String>::new());
+    });
+}
