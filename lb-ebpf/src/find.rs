@@ -30,16 +30,12 @@ pub fn virtual_server<'t>(
 
 /// The VIP with this address.
 #[inline(always)]
-pub fn vip<'t>(tables: &'t impl Tables, address: AddressWords) -> Option<&'t Vip> {
+pub fn vip(tables: &impl Tables, address: AddressWords) -> Option<&Vip> {
     vip_in(tables, tables.control()?.directory.load(), address)
 }
 
 #[inline(always)]
-fn vip_in<'t>(
-    tables: &'t impl Tables,
-    directory: Directory,
-    address: AddressWords,
-) -> Option<&'t Vip> {
+fn vip_in(tables: &impl Tables, directory: Directory, address: AddressWords) -> Option<&Vip> {
     tables.vip(find(tables, directory, address, 0, 0)?)
 }
 

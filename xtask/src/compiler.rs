@@ -103,6 +103,8 @@ impl Compiler {
                 command.env_remove(name);
             }
         }
+        // Subcommands, such as clippy, must be this toolchain's, not those of rustup's default.
+        let path = host::path_with([BPF_LINKER.directory(), self.sysroot.join("bin")])?;
         command
             .current_dir(workspace::root())
             .args([
@@ -113,7 +115,7 @@ impl Compiler {
             ])
             .args(["--target", TARGET, "--target-dir=target/ebpf"])
             .env("RUSTC", self.sysroot.join("bin/rustc"))
-            .env("PATH", host::path_with(&BPF_LINKER.directory())?)
+            .env("PATH", path)
             .env("LD_LIBRARY_PATH", self.llvm_directory()?);
         match self.core {
             Core::FromSource => command.arg("-Zbuild-std=core"),

@@ -1,18 +1,13 @@
 //! The machine: who runs this, and what is installed.
 
-use std::{
-    env, fs, iter,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{env, ffi::OsString, fs, os::unix::fs::MetadataExt, path::PathBuf, process::Command};
 
 use anyhow::{Result, ensure};
 
 use crate::process;
 
 /// Whether this process may make network namespaces and load programs.
-pub fn is_root() -> bool {
+fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
@@ -40,10 +35,11 @@ pub fn can_install_packages() -> bool {
 /// apt-get fails.
 pub fn install_packages(packages: &[&str]) -> Result<()> {
     println!("installing {}", packages.join(" "));
-    process::run(Command::new("apt-get").args(["--quiet=2", "update"]))?;
-    process::run(
+    process::run_quietly(Command::new("apt-get").arg("update"))?;
+    process::run_quietly(
         Command::new("apt-get")
-            .args(["--quiet=2", "install", "--yes", "--no-install-recommends"])
+            .args(["install", "--yes", "--no-install-recommends"])
+            .args(["-o", "DPkg::Lock::Timeout=120"])
             .args(packages)
             .env("DEBIAN_FRONTEND", "noninteractive"),
     )
@@ -58,11 +54,15 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
-/// `PATH` with a directory put before it.
-pub fn path_with(directory: &Path) -> Result<std::ffi::OsString> {
+/// `PATH` with directories put before it.
+///
+/// # Errors
+/// A directory has a colon in its name.
+pub fn path_with(directories: [PathBuf; 2]) -> Result<OsString> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let directories = iter::once(directory.to_owned()).chain(env::split_paths(&path));
-    Ok(env::join_paths(directories)?)
+    Ok(env::join_paths(
+        directories.into_iter().chain(env::split_paths(&path)),
+    )?)
 }
 
 #[cfg(test)]

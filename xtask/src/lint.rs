@@ -28,7 +28,13 @@ pub fn run() -> Result<()> {
     CARGO_DENY.install()?;
     process::run(
         Command::new(CARGO_DENY.program())
-            .args(["--log-level=error", "check", "licenses", "bans", "sources"])
+            .args([
+                "check",
+                "--hide-inclusion-graph",
+                "licenses",
+                "bans",
+                "sources",
+            ])
             .current_dir(workspace::root()),
     )
 }

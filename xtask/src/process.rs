@@ -19,6 +19,25 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs a command whose output matters only if it fails: it is shown then.
+///
+/// # Errors
+/// See [`run`].
+pub fn run_quietly(command: &mut Command) -> Result<()> {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command
+        .output()
+        .with_context(|| format!("cannot start `{}`", line(command)))?;
+    if !status.success() {
+        eprint!("{}", String::from_utf8_lossy(&[stdout, stderr].concat()));
+    }
+    ensure!(status.success(), "`{}` failed ({status})", line(command));
+    Ok(())
+}
+
 /// Runs a command that answers a question; nothing if it can't be started or doesn't succeed.
 pub fn answer(command: &mut Command) -> Option<String> {
     let Output { status, stdout, .. } = command.stderr(Stdio::null()).output().ok()?;

@@ -2,9 +2,13 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::{compiler::Compiler, host, process, tool::BPF_LINKER};
+use crate::{
+    compiler::Compiler,
+    host, process,
+    tool::{BPF_LINKER, BPF_LINKER_LLVM},
+};
 
 /// Debian's compiler with `core` for eBPF.
 const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
@@ -45,30 +49,25 @@ pub fn compiler() -> Result<Compiler> {
 fn install_compiler() -> Result<Compiler> {
     if Compiler::nightly().is_some() {
         println!("installing rust-src for rustup's nightly");
-        // Where rustup's server can't be reached this fails or hangs; Debian's packages are next.
-        let added = process::run(Command::new("timeout").args([
-            "60",
-            "rustup",
-            "component",
-            "add",
-            "rust-src",
-            "--toolchain",
-            "nightly",
-        ]));
-        if let (Ok(()), Some(compiler)) = (added, Compiler::find()) {
-            return Ok(compiler);
+        // Bounded: where rustup's server can't be reached, Debian's packages are next.
+        let mut rustup = Command::new("timeout");
+        rustup
+            .args(["60", "rustup", "component", "add"])
+            .args(["rust-src", "--toolchain=nightly"]);
+        match process::answer(&mut rustup).and_then(|_| Compiler::find()) {
+            Some(compiler) => return Ok(compiler),
+            None => println!("rustup can't install rust-src"),
         }
     }
-    let packages = COMPILER_PACKAGES.join(" ");
-    if !host::can_install_packages() {
-        bail!(
-            "no compiler has `core` for eBPF; run: rustup toolchain install nightly --component rust-src \
-             (on Debian as root also: apt-get install {packages})"
-        );
+    if host::can_install_packages() {
+        host::install_packages(&COMPILER_PACKAGES)?;
     }
-    host::install_packages(&COMPILER_PACKAGES)?;
     Compiler::find().with_context(|| {
-        format!("the packages {packages} hold no compiler that this project can use; run: rustup toolchain install nightly --component rust-src")
+        format!(
+            "no compiler with LLVM {BPF_LINKER_LLVM} has `core` for eBPF; run, on Debian as root: \
+             apt-get install {}; elsewhere: rustup toolchain install nightly --component rust-src",
+            COMPILER_PACKAGES.join(" ")
+        )
     })
 }
 

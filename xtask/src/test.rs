@@ -2,7 +2,7 @@
 
 use std::{process::Command, time::Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::{build, host, process, setup, workspace};
 
@@ -34,15 +34,20 @@ pub fn run(filter: Option<&str>, harness: &[String]) -> Result<()> {
         .and_then(|()| timed("lab tests", &mut cargo_test(&["--package=lb-tests"])));
 
     println!();
-    for stage in [&host, &lab].into_iter().flatten() {
-        println!("{stage}");
+    let mut failures = Vec::new();
+    for stage in [host, lab] {
+        match stage {
+            Ok(passed) => println!("{passed}"),
+            Err(error) => failures.push(format!("{error:#}")),
+        }
     }
-    host.and(lab).map(drop)
+    ensure!(failures.is_empty(), "{}", failures.join("; "));
+    Ok(())
 }
 
 /// Runs the tests of one stage; the line for the summary, or the error.
 fn timed(stage: &str, command: &mut Command) -> Result<String> {
     let start = Instant::now();
-    process::run(command).context(format!("{stage} failed"))?;
+    process::run(command).with_context(|| format!("{stage} failed"))?;
     Ok(format!("{stage} passed in {} s", start.elapsed().as_secs()))
 }

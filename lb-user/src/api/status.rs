@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Ports;
+
 /// Everything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -22,8 +24,8 @@ pub struct VirtualServer {
     pub vip: IpAddr,
     /// `tcp` or `udp`.
     pub protocol: String,
-    /// As in the configuration: `80`, `80,443`, `8000-8100`, `any`.
-    pub port: String,
+    /// As in the configuration: `80`, `[80, 443]`, `"8000-8100"`, `"any"`.
+    pub port: Ports,
     /// As in the configuration.
     pub forward: String,
     /// As in the configuration.

@@ -1,16 +1,15 @@
 //! Which real servers a virtual server's `bind` means.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use serde_yaml::Spanned;
-
 use super::error::{Diagnostics, Position};
+use super::groups::{Groups, groups};
 use super::model::{Binding, Forward, RealServer};
-use super::name::{self, Name};
-use super::schema;
+use super::name::Name;
+use super::schema::{self, BindEntry};
 use super::suggest::did_you_mean;
-use super::value::{Entry, Field, Number};
+use super::value::{Entry, Number};
 
 /// All that a name in `bind` can mean.
 #[derive(Debug)]
@@ -19,11 +18,28 @@ pub struct Servers<'a> {
     names: BTreeSet<&'a str>,
     right: &'a BTreeMap<String, RealServer>,
     by_address: HashMap<IpAddr, &'a str>,
-    groups: BTreeMap<&'a str, Vec<&'a str>>,
+    groups: Groups<'a>,
+}
+
+/// What the real servers must fit; a part is `None` if it is wrong in itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Service {
+    pub vip: Option<IpAddr>,
+    pub forward: Option<Forward>,
+}
+
+/// One real server that `bind` asks for.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    at: Position,
+    server: &'a str,
+    /// `None`: the real server's own.
+    weight: Option<u16>,
+    drain: bool,
 }
 
 impl<'a> Servers<'a> {
-    /// `right` are the file's real servers without those that are wrong. Checks the groups.
+    /// `right` are the file's real servers without those that are wrong. Checks the groups too.
     pub fn new(
         file: &'a schema::File,
         right: &'a BTreeMap<String, RealServer>,
@@ -34,33 +50,16 @@ impl<'a> Servers<'a> {
             .iter()
             .flatten()
             .map(|(name, _)| name.value.as_str());
-        let mut servers = Self {
-            names: names.collect(),
+        let names = names.collect();
+        let addresses = right
+            .iter()
+            .map(|(name, server)| (server.address, name.as_str()));
+        Self {
             right,
-            by_address: right
-                .iter()
-                .map(|(name, server)| (server.address, name.as_str()))
-                .collect(),
-            groups: BTreeMap::new(),
-        };
-        for (name, members) in file.groups.iter().flatten() {
-            if let Err(problem) = name::check(&name.value) {
-                errors.add(name, problem);
-            }
-            if servers.names.contains(name.value.as_str()) {
-                errors.add(
-                    name,
-                    format!(
-                        "`{}` is a real server: a group needs another name",
-                        name.value
-                    ),
-                );
-            }
-            let members = members.as_deref().unwrap_or_default();
-            let members = servers.members(members, errors);
-            servers.groups.insert(&name.value, members);
+            by_address: addresses.collect(),
+            groups: groups(file, &names, errors),
+            names,
         }
-        servers
     }
 
     /// The name of a real server that has this address.
@@ -68,146 +67,119 @@ impl<'a> Servers<'a> {
         self.by_address.get(&address).copied()
     }
 
-    fn members(&self, members: &'a [Field<Name>], errors: &mut Diagnostics) -> Vec<&'a str> {
-        let mut seen = HashSet::new();
-        let mut names = Vec::new();
-        for member in members {
-            let Some(Name(name)) = errors.parsed(member, "groups", &member.value) else {
-                continue;
-            };
-            if !seen.insert(name) {
-                errors.add(
-                    member,
-                    format!("real server `{name}` is in the group twice"),
-                );
-            } else if !self.names.contains(name.as_str()) {
-                let suggestion = did_you_mean(name, self.names.iter().copied());
-                errors.add(member, format!("unknown real server `{name}`{suggestion}"));
-            } else {
-                names.push(name.as_str());
-            }
-        }
-        names
-    }
-
-    /// The real servers that `bind` names, in its order.
+    /// The real servers that `bind` names, in its order; `None` if anything about them is wrong.
     pub fn bindings(
         &self,
-        bind: &'a [Spanned<Entry<Name, schema::Binding>>],
+        bind: &'a [BindEntry],
         service: Service,
         errors: &mut Diagnostics,
-    ) -> Vec<Binding> {
-        let mut bindings = Bindings {
-            servers: self,
-            service,
-            lines: HashMap::new(),
-            list: Vec::new(),
-        };
-        for entry in bind {
-            match &entry.value {
-                Entry::Short(name) => {
-                    let Some(Name(name)) = errors.parsed(entry, "bind", name) else {
-                        continue;
-                    };
-                    match self.groups.get(name.as_str()) {
-                        Some(members) => {
-                            for member in members {
-                                bindings.add(entry, member, None, false, errors);
-                            }
-                        }
-                        None => bindings.add(entry, name, None, false, errors),
-                    }
-                }
-                Entry::Long(binding) => {
-                    let weight = errors.value("weight", &binding.weight);
-                    let drain = errors
-                        .value("drain", &binding.drain)
-                        .is_some_and(|drain| *drain);
-                    let Some(Name(name)) = errors.required(entry, "server", &binding.server) else {
-                        continue;
-                    };
-                    if self.groups.contains_key(name.as_str()) {
-                        errors.add(entry, format!("server: `{name}` is a group: bind it as `- {name}`, or name a real server"));
-                    } else {
-                        bindings.add(
-                            entry,
-                            name,
-                            weight.map(|Number(weight)| *weight),
-                            drain,
-                            errors,
-                        );
-                    }
-                }
+    ) -> Option<Vec<Binding>> {
+        let before = errors.count();
+        let wanted: Vec<_> = bind
+            .iter()
+            .flat_map(|entry| self.wanted(entry, errors))
+            .collect();
+        let mut lines = HashMap::new();
+        for Wanted { at, server, .. } in &wanted {
+            if let Some(line) = lines.insert(server, at.line) {
+                let problem =
+                    format!("bind: real server `{server}` is bound already (line {line})");
+                errors.add(*at, problem);
             }
         }
-        bindings.list
+        let bindings: Vec<_> = wanted
+            .into_iter()
+            .map(|wanted| self.binding(wanted, service, errors))
+            .collect();
+        if errors.count() > before {
+            return None;
+        }
+        bindings.into_iter().collect()
     }
-}
 
-/// What real servers must fit; `None` if that is wrong in itself.
-#[derive(Debug, Clone, Copy)]
-pub struct Service {
-    pub vip: Option<IpAddr>,
-    pub forward: Option<Forward>,
-}
+    /// One real server, or those of a group.
+    fn wanted(&self, entry: &'a BindEntry, errors: &mut Diagnostics) -> Vec<Wanted<'a>> {
+        match &entry.value {
+            Entry::Short(name) => {
+                let Some(Name(name)) = errors.parsed(entry, "bind", name) else {
+                    return Vec::new();
+                };
+                let wanted = |server| Wanted {
+                    at: entry.into(),
+                    server,
+                    weight: None,
+                    drain: false,
+                };
+                match self.groups.get(name.as_str()) {
+                    Some(members) => members.iter().copied().map(wanted).collect(),
+                    None => vec![wanted(name)],
+                }
+            }
+            Entry::Long(schema::Binding {
+                server: field,
+                weight,
+                drain,
+            }) => {
+                let weight = errors.value("weight", weight).map(|Number(weight)| *weight);
+                let drain = errors.value("drain", drain).is_some_and(|drain| *drain);
+                let Some(Name(server)) = errors.required(entry, "server", field) else {
+                    return Vec::new();
+                };
+                let at = field.as_ref().map_or(entry.into(), Position::from);
+                if self.groups.contains_key(server.as_str()) {
+                    let problem = format!(
+                        "server: `{server}` is a group: bind it as `- {server}`, or name a real server"
+                    );
+                    errors.add(at, problem);
+                    return Vec::new();
+                }
+                vec![Wanted {
+                    at,
+                    server,
+                    weight,
+                    drain,
+                }]
+            }
+        }
+    }
 
-/// The bindings of one virtual server so far.
-struct Bindings<'s, 'a> {
-    servers: &'s Servers<'a>,
-    service: Service,
-    /// Where each real server is bound.
-    lines: HashMap<&'a str, u64>,
-    list: Vec<Binding>,
-}
-
-impl<'a> Bindings<'_, 'a> {
-    fn add<T>(
-        &mut self,
-        entry: &Spanned<T>,
-        name: &'a str,
-        weight: Option<u16>,
-        drain: bool,
+    fn binding(
+        &self,
+        Wanted {
+            at,
+            server: name,
+            weight,
+            drain,
+        }: Wanted<'_>,
+        service: Service,
         errors: &mut Diagnostics,
-    ) {
-        let Servers {
-            names,
-            right,
-            groups,
-            ..
-        } = self.servers;
-        if !names.contains(name) {
-            let known = names.iter().chain(groups.keys()).copied();
+    ) -> Option<Binding> {
+        if !self.names.contains(name) {
+            let known = self.names.iter().chain(self.groups.keys()).copied();
             let suggestion = did_you_mean(name, known);
             errors.add(
-                entry,
+                at,
                 format!("bind: unknown real server or group `{name}`{suggestion}"),
             );
-            return;
         }
-        if let Some(line) = self.lines.insert(name, Position::from(entry).line) {
-            errors.add(
-                entry,
-                format!("bind: real server `{name}` is bound already (line {line})"),
-            );
-            return;
-        }
-        let Some(server) = right.get(name) else {
-            return;
-        };
+        let server = self.right.get(name)?;
         if let Service {
             vip: Some(vip),
             forward: Some(Forward::L2dsr),
-        } = self.service
+        } = service
             && vip.is_ipv4() != server.address.is_ipv4()
         {
             let address = server.address;
-            errors.add(entry, format!("bind: real server `{name}` ({address}) and VIP {vip}: l2dsr needs both IPv4 or both IPv6"));
+            let problem = format!(
+                "bind: real server `{name}` ({address}) and VIP {vip}: l2dsr needs both IPv4 or both IPv6"
+            );
+            errors.add(at, problem);
         }
         let weight = weight.unwrap_or(server.weight);
-        self.list.push(Binding {
+        Some(Binding {
             server: name.to_owned(),
             weight,
             drain: drain || weight == 0,
-        });
+        })
     }
 }

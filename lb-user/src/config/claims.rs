@@ -40,28 +40,19 @@ impl<'a> Claims<'a> {
         ports: &Ports,
         owner: Owner<'a>,
     ) -> Result<(), String> {
-        let (vip, protocol) = service;
-        let taken = |what: &dyn Display, by: Owner<'_>| {
-            let Owner { name, line } = by;
-            Err(format!(
-                "port: {vip} {protocol} {what} is already taken by virtual server `{name}` (line {line})"
-            ))
-        };
         match ports {
             Ports::Any => match self.any.entry(service) {
-                Entry::Occupied(other) => taken(&"any", *other.get()),
+                Entry::Occupied(other) => Err(taken(service, ports, *other.get())),
                 Entry::Vacant(free) => {
                     free.insert(owner);
                     Ok(())
                 }
             },
             Ports::List(ports) => {
-                let conflict = ports.iter().find_map(|&port| {
-                    let other = *self.exact.get(&(service, port))?;
-                    Some((port, other))
-                });
-                if let Some((port, other)) = conflict {
-                    return taken(&format_args!("port {port}"), other);
+                for &port in ports {
+                    if let Some(&other) = self.exact.get(&(service, port)) {
+                        return Err(taken(service, format_args!("port {port}"), other));
+                    }
                 }
                 self.exact
                     .extend(ports.iter().map(|&port| ((service, port), owner)));
@@ -70,17 +61,21 @@ impl<'a> Claims<'a> {
             Ports::Range(range) => {
                 let ranges = self.ranges.entry(service).or_default();
                 // The last range that begins before this one ends is the only one that can overlap.
-                match ranges.range(..=range.end()).next_back() {
-                    Some((first, &(last, other))) if last >= *range.start() => {
-                        let (first, last) = (first.max(range.start()), last.min(*range.end()));
-                        taken(&format_args!("range {first}-{last}"), other)
-                    }
-                    _ => {
-                        ranges.insert(*range.start(), (*range.end(), owner));
-                        Ok(())
-                    }
+                if let Some((first, &(last, other))) = ranges.range(..=range.end()).next_back()
+                    && last >= *range.start()
+                {
+                    return Err(taken(service, format_args!("{first}-{last}"), other));
                 }
+                ranges.insert(*range.start(), (*range.end(), owner));
+                Ok(())
             }
         }
     }
+}
+
+fn taken((vip, protocol): Service, what: impl Display, by: Owner<'_>) -> String {
+    let Owner { name, line } = by;
+    format!(
+        "port: {vip} {protocol} {what} is already taken by virtual server `{name}` (line {line})"
+    )
 }

@@ -19,6 +19,11 @@ pub struct Position {
 impl Position {
     /// Where the file begins: the place of what belongs to no other.
     pub const START: Self = Self { line: 1, column: 1 };
+
+    /// Where the value is used: its alias or merge, if it has one.
+    pub(super) fn used<T>(spanned: &Spanned<T>) -> Self {
+        spanned.referenced.into()
+    }
 }
 
 impl From<Location> for Position {
@@ -74,6 +79,11 @@ impl Diagnostics {
     /// Records a problem of what is written at `at`.
     pub fn add(&mut self, at: impl Into<Position>, message: impl AsRef<str>) {
         self.0.push(Diagnostic::new(at.into(), message.as_ref()));
+    }
+
+    /// How many there are.
+    pub const fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// The value at `at`, which `key` names, if it is right; a wrong one is recorded.

@@ -10,6 +10,7 @@ mod bindings;
 mod claims;
 mod duration;
 mod error;
+mod groups;
 mod http;
 mod interface_name;
 mod mac;

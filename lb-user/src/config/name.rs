@@ -8,7 +8,7 @@ pub struct Name(pub String);
 
 impl FromValue for Name {
     fn from_value(value: &Value) -> Result<Self, String> {
-        let text = value.text("a name")?;
+        let text = value.text("a name (in quotes, if it looks like a number)")?;
         check(text)?;
         Ok(Self(text.to_owned()))
     }

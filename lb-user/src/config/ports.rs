@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_yaml::Spanned;
 
 use super::error::Diagnostics;
@@ -137,6 +137,25 @@ impl fmt::Display for Ports {
 }
 
 /// As in the file: a number, a list of numbers, or text.
+/// Reads back what [`Serialize`] writes.
+impl<'de> Deserialize<'de> for Ports {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            One(u16),
+            List(BTreeSet<u16>),
+            Text(String),
+        }
+        match Written::deserialize(deserializer)? {
+            Written::One(port) => Ok(Self::List(BTreeSet::from([port]))),
+            Written::List(ports) => Ok(Self::List(ports)),
+            Written::Text(text) if text == "any" => Ok(Self::Any),
+            Written::Text(text) => range(&text).map(Self::Range).map_err(de::Error::custom),
+        }
+    }
+}
+
 impl Serialize for Ports {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {

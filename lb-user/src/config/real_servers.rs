@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_yaml::Spanned;
-
 use super::address::HostAddress;
 use super::error::{Diagnostics, Position};
 use super::model::{Limits, RealServer};
@@ -32,7 +30,7 @@ pub fn real_servers(
     let mut servers = BTreeMap::new();
     for (name, entry) in entries {
         if let Err(problem) = name::check(&name.value) {
-            errors.add(name, problem);
+            errors.add(name, format!("real_servers: {problem}"));
         }
         if let Some(server) = real_server(&name.value, entry, errors) {
             servers.insert(name.value.clone(), server);
@@ -43,7 +41,7 @@ pub fn real_servers(
 
 fn real_server(
     name: &str,
-    entry: &Spanned<Entry<HostAddress, schema::RealServer>>,
+    entry: &schema::RealServerEntry,
     errors: &mut Diagnostics,
 ) -> Option<RealServer> {
     match &entry.value {

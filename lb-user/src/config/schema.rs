@@ -33,6 +33,15 @@ pub type MinimumUp = Number<u32, 1, 65_535>;
 /// How many checks in a row change a server's state.
 pub type CheckCount = Number<u32, 1, 100>;
 
+/// A mapping whose keys are names that the operator chooses.
+pub type Named<T> = HashMap<Spanned<String>, T>;
+/// `10.9.0.11` or `{ address: 10.9.0.11, weight: 2 }`.
+pub type RealServerEntry = Spanned<Entry<HostAddress, RealServer>>;
+/// `web-1` or `{ server: web-1, weight: 2 }`.
+pub type BindEntry = Spanned<Entry<Name, Binding>>;
+/// `syn` or `syn: { port: 80 }`.
+pub type CheckEntry = Spanned<Entry<Word<CheckKind>, Check>>;
+
 /// The whole file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,8 +51,8 @@ pub struct File {
     pub control: Option<Control>,
     pub metrics: Option<Spanned<Metrics>>,
     pub limits: Option<Limits>,
-    pub real_servers: Option<HashMap<Spanned<String>, Spanned<Entry<HostAddress, RealServer>>>>,
-    pub groups: Option<HashMap<Spanned<String>, Option<Vec<Field<Name>>>>>,
+    pub real_servers: Option<Named<RealServerEntry>>,
+    pub groups: Option<Named<Option<Vec<Field<Name>>>>>,
     /// `name`, `vip`, `port` and `bind` are refused here.
     pub defaults: Option<VirtualServer>,
     pub virtual_servers: Option<Vec<Spanned<VirtualServer>>>,
@@ -56,7 +65,7 @@ pub struct Interface {
     pub xdp: Option<Field<Word<XdpMode>>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Control {
     pub socket: Option<Field<SocketPath>>,
@@ -85,7 +94,7 @@ pub struct RealServer {
     pub mac: Option<Field<MacAddress>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VirtualServer {
     pub name: Option<Field<Name>>,
@@ -96,7 +105,7 @@ pub struct VirtualServer {
     pub predictor: Option<Field<Word<Predictor>>>,
     pub session: Option<Session>,
     pub sticky: Option<Spanned<Sticky>>,
-    pub bind: Option<Spanned<Vec<Spanned<Entry<Name, Binding>>>>>,
+    pub bind: Option<Spanned<Vec<BindEntry>>>,
     pub minimum_up: Option<Field<MinimumUp>>,
     pub health: Option<Spanned<Health>>,
 }
@@ -167,7 +176,7 @@ pub struct Health {
     pub timeout: Option<Field<Duration>>,
     pub rise: Option<Field<CheckCount>>,
     pub fall: Option<Field<CheckCount>>,
-    pub checks: Option<Vec<Spanned<Entry<Word<CheckKind>, Check>>>>,
+    pub checks: Option<Vec<CheckEntry>>,
 }
 
 /// What a check is called where it has no options.

@@ -1,7 +1,7 @@
 //! What the schema knows and the balancer can't do yet. It is checked for its shape and refused,
 //! never ignored.
 //!
-//! To lift a refusal: delete its `refuse` line, or give its word a `Some` in its `match`.
+//! To lift a refusal: delete the line here that says so, or give the word its `Some`.
 
 use std::fmt::Display;
 
@@ -10,7 +10,7 @@ use serde_yaml::Spanned;
 use super::error::Diagnostics;
 use super::model;
 use super::schema::{
-    Check, CheckKind, File, Forward, Health, Metrics, Predictor, Session, SessionMode, Sticky,
+    Check, CheckEntry, File, Forward, Health, Metrics, Predictor, Session, SessionMode, Sticky,
     VirtualServer,
 };
 use super::value::{Entry, Field, Word};
@@ -96,7 +96,7 @@ fn refuse<T>(key: &str, field: &Option<Field<T>>, errors: &mut Diagnostics) {
 
 fn metrics(metrics: &Spanned<Metrics>, errors: &mut Diagnostics) {
     errors.add(metrics, "metrics is not supported yet");
-    errors.required(metrics, "listen", &metrics.value.listen);
+    errors.required(metrics, "metrics.listen", &metrics.value.listen);
 }
 
 fn sticky(sticky: &Spanned<Sticky>, errors: &mut Diagnostics) {
@@ -118,7 +118,7 @@ fn health(health: &Spanned<Health>, errors: &mut Diagnostics) {
     }
 }
 
-fn check(entry: &Spanned<Entry<Word<CheckKind>, Check>>, errors: &mut Diagnostics) {
+fn check(entry: &CheckEntry, errors: &mut Diagnostics) {
     let Check { icmp, syn, http } = match &entry.value {
         Entry::Long(check) => check,
         Entry::Short(kind) => {

@@ -13,7 +13,7 @@ use super::interface_name::InterfaceName;
 use super::model::{Config, Control, Interface, Limits};
 use super::path::{AbsolutePath, SocketPath};
 use super::real_servers::real_servers;
-use super::value::{Number, Word};
+use super::value::{Field, Number, Word};
 use super::virtual_servers::virtual_servers;
 use super::{schema, unsupported};
 
@@ -42,7 +42,10 @@ pub fn config(file: &Spanned<schema::File>) -> Result<Config, Vec<Diagnostic>> {
         .as_ref()
         .and_then(|control| errors.value("control.socket", &control.socket))
         .map_or(DEFAULT_SOCKET.into(), |SocketPath(path)| path.clone());
-    let limits = self::limits(limits.as_ref(), &mut errors);
+    let limits = self::limits(
+        limits.as_ref().unwrap_or(&schema::Limits::default()),
+        &mut errors,
+    );
     let real_servers = real_servers(&file.value, limits, &mut errors);
     let servers = Servers::new(&file.value, &real_servers, &mut errors);
     let virtual_servers = virtual_servers(&file.value, &servers, limits, &mut errors);
@@ -72,11 +75,15 @@ fn interfaces(file: &Spanned<schema::File>, errors: &mut Diagnostics) -> Vec<Int
     let mut interfaces = Vec::new();
     for entry in &entries.value {
         let xdp = errors.value("xdp", &entry.value.xdp).map(|Word(xdp)| *xdp);
-        let Some(InterfaceName(name)) = errors.required(entry, "name", &entry.value.name) else {
+        let field = &entry.value.name;
+        let Some(InterfaceName(name)) = errors.required(entry, "name", field) else {
             continue;
         };
-        if !names.insert(name) {
-            errors.add(entry, format!("interface `{name}` is in the list twice"));
+        if let (false, Some(field)) = (names.insert(name), field) {
+            errors.add(
+                field,
+                format!("name: interface `{name}` is in the list twice"),
+            );
         }
         interfaces.push(Interface {
             name: name.clone(),
@@ -86,20 +93,14 @@ fn interfaces(file: &Spanned<schema::File>, errors: &mut Diagnostics) -> Vec<Int
     interfaces
 }
 
-fn limits(limits: Option<&schema::Limits>, errors: &mut Diagnostics) -> Limits {
-    let mut size = |key, field| {
+fn limits(written: &schema::Limits, errors: &mut Diagnostics) -> Limits {
+    let mut size = |key, field: &Option<Field<schema::TableSize>>| {
         errors
             .value(key, field)
-            .map_or(DEFAULT_TABLE_SIZE, |Number(size): &schema::TableSize| *size)
+            .map_or(DEFAULT_TABLE_SIZE, |Number(size)| *size)
     };
     Limits {
-        virtual_servers: size(
-            "limits.virtual_servers",
-            limits.map_or(&None, |limits| &limits.virtual_servers),
-        ),
-        real_servers: size(
-            "limits.real_servers",
-            limits.map_or(&None, |limits| &limits.real_servers),
-        ),
+        virtual_servers: size("limits.virtual_servers", &written.virtual_servers),
+        real_servers: size("limits.real_servers", &written.real_servers),
     }
 }

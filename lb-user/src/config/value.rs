@@ -37,18 +37,15 @@ impl<M> Value<M> {
         format!("expected {what}, found {self}")
     }
 
-    /// The text, for something that is called `what`.
+    /// The text, if the value is any. What YAML reads as a number or a truth value (`1e3`, `true`)
+    /// isn't guessed at.
     ///
     /// # Errors
-    /// A message, if the value isn't text. What YAML reads as a number or a truth value (`1e3`,
-    /// `true`) isn't guessed at.
+    /// The message that `what` was expected.
     pub fn text(&self, what: &str) -> Result<&str, String> {
         match self {
             Self::Text(text) => Ok(text),
-            Self::Bool(_) | Self::Integer(_) | Self::Float(_) => {
-                Err(format!("{}: put it in quotes", self.expected(what)))
-            }
-            Self::Nothing | Self::List(_) | Self::Mapping(_) => Err(self.expected(what)),
+            _ => Err(self.expected(what)),
         }
     }
 }
@@ -59,7 +56,8 @@ impl<M> fmt::Display for Value<M> {
             Self::Nothing => f.write_str("nothing"),
             Self::Bool(value) => value.fmt(f),
             Self::Integer(value) => value.fmt(f),
-            Self::Float(value) => value.fmt(f),
+            // With its point: `1.0` is not `1`.
+            Self::Float(value) => write!(f, "{value:?}"),
             Self::Text(text) => write!(f, "\"{text}\""),
             Self::List(_) => f.write_str("a list"),
             Self::Mapping(_) => f.write_str("a mapping"),
@@ -210,8 +208,9 @@ pub struct Text(#[expect(dead_code, reason = "read once health checks exist")] p
 
 impl FromValue for Text {
     fn from_value(value: &Value) -> Result<Self, String> {
-        match value.text("text")? {
-            "" => Err(value.expected("text")),
+        const EXPECTED: &str = "text (in quotes, if it looks like a number)";
+        match value.text(EXPECTED)? {
+            "" => Err(value.expected(EXPECTED)),
             text => Ok(Self(text.to_owned())),
         }
     }

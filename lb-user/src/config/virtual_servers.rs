@@ -15,6 +15,10 @@ use super::ports::Ports;
 use super::value::{Field, Number, Word};
 use super::{schema, unsupported};
 
+const DEFAULT_FORWARD: Forward = Forward::L2dsr;
+const DEFAULT_PREDICTOR: Predictor = Predictor::Hash;
+const DEFAULT_MINIMUM_UP: u32 = 1;
+
 /// The virtual servers that are right, in the order of the file.
 pub fn virtual_servers(
     file: &schema::File,
@@ -34,21 +38,17 @@ pub fn virtual_servers(
         .defaults
         .as_ref()
         .map(|defaults| self::defaults(defaults, errors));
-    let defaults = defaults.unwrap_or_default();
-    let mut names = HashMap::new();
-    let mut claims = Claims::default();
-    let mut list = Vec::new();
-    for entry in entries {
-        list.extend(virtual_server(
-            entry,
-            defaults,
-            servers,
-            &mut names,
-            &mut claims,
-            errors,
-        ));
-    }
-    list
+    let mut reader = Reader {
+        defaults: defaults.unwrap_or_default(),
+        servers,
+        lines: HashMap::new(),
+        claims: Claims::default(),
+        errors,
+    };
+    entries
+        .iter()
+        .filter_map(|entry| reader.virtual_server(entry))
+        .collect()
 }
 
 /// What is written of the keys that `defaults` and a virtual server both have: `None` if nothing,
@@ -71,19 +71,17 @@ impl<'a> Settings<'a> {
             minimum_up,
             ..
         } = written;
-        let mut word = |protocol| errors.value("protocol", protocol).map(|Word(word)| *word);
-        let protocol = protocol.is_some().then(|| word(protocol));
-        let forward = forward
-            .is_some()
-            .then(|| unsupported::forward(forward, errors));
-        let predictor = predictor
-            .is_some()
-            .then(|| unsupported::predictor(predictor, errors));
         errors.value("minimum_up", minimum_up);
         Self {
-            protocol,
-            forward,
-            predictor,
+            protocol: protocol
+                .is_some()
+                .then(|| errors.value("protocol", protocol).map(|Word(word)| *word)),
+            forward: forward
+                .is_some()
+                .then(|| unsupported::forward(forward, errors)),
+            predictor: predictor
+                .is_some()
+                .then(|| unsupported::predictor(predictor, errors)),
             minimum_up: minimum_up.as_ref(),
         }
     }
@@ -106,129 +104,138 @@ fn defaults<'a>(written: &'a schema::VirtualServer, errors: &mut Diagnostics) ->
         bind,
         ..
     } = written;
-    let mut refuse = |key, position: Option<Position>| {
+    let unshared = [
+        ("name", name.as_ref().map(Position::from)),
+        ("vip", vip.as_ref().map(Position::from)),
+        ("port", port.as_ref().map(Position::from)),
+        ("bind", bind.as_ref().map(Position::from)),
+    ];
+    for (key, position) in unshared {
         if let Some(position) = position {
             errors.add(
                 position,
                 format!("defaults: `{key}` belongs to one virtual server alone"),
             );
         }
-    };
-    refuse("name", name.as_ref().map(Position::from));
-    refuse("vip", vip.as_ref().map(Position::from));
-    refuse("port", port.as_ref().map(Position::from));
-    refuse("bind", bind.as_ref().map(Position::from));
+    }
     Settings::new(written, errors)
 }
 
-fn virtual_server<'a>(
-    entry: &'a Spanned<schema::VirtualServer>,
+/// Reads one virtual server after the other and knows what the former ones took.
+struct Reader<'a, 'e> {
     defaults: Settings<'a>,
-    servers: &Servers<'a>,
-    names: &mut HashMap<&'a str, u64>,
-    claims: &mut Claims<'a>,
-    errors: &mut Diagnostics,
-) -> Option<VirtualServer> {
-    let written = &entry.value;
-    let line = Position::from(entry).line;
-    let settings = Settings::new(written, errors).or(defaults);
+    servers: &'a Servers<'a>,
+    /// Where each name is used.
+    lines: HashMap<&'a str, u64>,
+    claims: Claims<'a>,
+    errors: &'e mut Diagnostics,
+}
 
-    let name = errors
-        .required(entry, "name", &written.name)
-        .map(|Name(name)| name);
-    if let Some(name) = name
-        && let Some(first) = names.insert(name, line)
-    {
-        errors.add(
-            entry,
-            format!("name: another virtual server is called `{name}` (line {first})"),
-        );
+impl<'a> Reader<'a, '_> {
+    fn virtual_server(
+        &mut self,
+        entry: &'a Spanned<schema::VirtualServer>,
+    ) -> Option<VirtualServer> {
+        let settings = Settings::new(&entry.value, self.errors).or(self.defaults);
+        let name = self.name(entry);
+        let vip = self.vip(entry);
+        let protocol = match settings.protocol {
+            Some(protocol) => protocol,
+            None => self.missing(entry, "protocol"),
+        };
+        let ports = match &entry.value.port {
+            Some(port) => Ports::from_value(port, self.errors),
+            None => self.missing(entry, "port"),
+        };
+        if let (Some(name), Some(vip), Some(protocol), Some(ports), Some(port)) =
+            (name, vip, protocol, &ports, &entry.value.port)
+        {
+            let owner = Owner {
+                name,
+                line: Position::used(entry).line,
+            };
+            if let Err(problem) = self.claims.claim((vip, protocol), ports, owner) {
+                self.errors.add(Position::used(port), problem);
+            }
+        }
+        let forward = settings.forward.unwrap_or(Some(DEFAULT_FORWARD));
+        let bind = entry
+            .value
+            .bind
+            .as_ref()
+            .map(|bind| bind.value.as_slice())
+            .unwrap_or_default();
+        let bind = self
+            .servers
+            .bindings(bind, Service { vip, forward }, self.errors);
+        let minimum_up = self.minimum_up(settings.minimum_up, name, bind.as_deref());
+        Some(VirtualServer {
+            name: name?.to_owned(),
+            vip: vip?,
+            protocol: protocol?,
+            ports: ports?,
+            forward: forward?,
+            predictor: settings.predictor.unwrap_or(Some(DEFAULT_PREDICTOR))?,
+            bind: bind?,
+            minimum_up: minimum_up?,
+        })
     }
 
-    let vip = errors
-        .required(entry, "vip", &written.vip)
-        .map(|HostAddress(vip)| *vip);
-    if let (Some(vip), Some(field)) = (vip, &written.vip) {
-        if let Some(server) = servers.with_address(vip) {
-            errors.add(
-                field,
-                format!("vip: {vip} is the address of real server `{server}`"),
+    fn missing<T>(&mut self, entry: &Spanned<schema::VirtualServer>, key: &str) -> Option<T> {
+        self.errors.add(entry, format!("missing key `{key}`"));
+        None
+    }
+
+    fn name(&mut self, entry: &'a Spanned<schema::VirtualServer>) -> Option<&'a str> {
+        let field = &entry.value.name;
+        let Name(name) = self.errors.required(entry, "name", field)?;
+        let line = Position::used(entry).line;
+        if let (Some(first), Some(field)) = (self.lines.insert(name, line), field) {
+            let problem = format!("name: another virtual server is called `{name}` (line {first})");
+            self.errors.add(Position::used(field), problem);
+        }
+        Some(name)
+    }
+
+    fn vip(&mut self, entry: &Spanned<schema::VirtualServer>) -> Option<IpAddr> {
+        let schema::VirtualServer {
+            vip: field, sticky, ..
+        } = &entry.value;
+        let HostAddress(vip) = *self.errors.required(entry, "vip", field)?;
+        if let (Some(server), Some(field)) = (self.servers.with_address(vip), field) {
+            let problem = format!("vip: {vip} is the address of real server `{server}`");
+            self.errors.add(field, problem);
+        }
+        // With both prefixes a section can be copied from virtual server to virtual server.
+        if let Some(Spanned { value: sticky, .. }) = sticky
+            && let (Some(prefix), None) = (&sticky.prefix_v4, &sticky.prefix_v6)
+            && vip.is_ipv6()
+        {
+            let problem = format!("sticky.prefix_v4: VIP {vip} is IPv6: expected prefix_v6");
+            self.errors.add(prefix, problem);
+        }
+        Some(vip)
+    }
+
+    /// Draining servers count: draining one must not make a file wrong that was right. Without any
+    /// real server the virtual server is down, whatever the minimum.
+    fn minimum_up(
+        &mut self,
+        field: Option<&Field<schema::MinimumUp>>,
+        name: Option<&str>,
+        bind: Option<&[Binding]>,
+    ) -> Option<u32> {
+        let Some(field) = field else {
+            return Some(DEFAULT_MINIMUM_UP);
+        };
+        let Number(minimum) = *field.value.0.as_ref().ok()?;
+        let (name, bound) = (name?, bind?.len());
+        if bound > 0 && minimum as usize > bound {
+            let problem = format!(
+                "minimum_up: expected at most {bound}, all that `{name}` binds, found {minimum}"
             );
+            self.errors.add(field, problem);
         }
-        check_sticky(vip, written, errors);
-    }
-
-    if settings.protocol.is_none() {
-        errors.add(entry, "missing key `protocol`");
-    }
-    let protocol = settings.protocol.flatten();
-
-    let ports = match &written.port {
-        Some(port) => Ports::from_value(port, errors),
-        None => {
-            errors.add(entry, "missing key `port`");
-            None
-        }
-    };
-    if let (Some(name), Some(vip), Some(protocol), Some(ports), Some(port)) =
-        (name, vip, protocol, &ports, &written.port)
-        && let Err(problem) = claims.claim((vip, protocol), ports, Owner { name, line })
-    {
-        errors.add(port, problem);
-    }
-
-    let forward = settings.forward.unwrap_or(Some(Forward::L2dsr));
-    let bind = written
-        .bind
-        .as_ref()
-        .map(|bind| bind.value.as_slice())
-        .unwrap_or_default();
-    let bind = servers.bindings(bind, Service { vip, forward }, errors);
-
-    let minimum_up = minimum_up(settings.minimum_up, &bind, errors);
-    Some(VirtualServer {
-        name: name?.clone(),
-        vip: vip?,
-        protocol: protocol?,
-        ports: ports?,
-        forward: forward?,
-        predictor: settings.predictor.unwrap_or(Some(Predictor::Hash))?,
-        bind,
-        minimum_up,
-    })
-}
-
-/// Draining servers count: draining one must not make a file wrong that was right.
-fn minimum_up(
-    written: Option<&Field<schema::MinimumUp>>,
-    bind: &[Binding],
-    errors: &mut Diagnostics,
-) -> u32 {
-    let Some(field) = written else { return 1 };
-    let Ok(Number(minimum)) = field.value.0 else {
-        return 1;
-    };
-    let bound = bind.len();
-    if bound > 0 && minimum as usize > bound {
-        errors.add(
-            field,
-            format!("minimum_up: {minimum} is more than the {bound} real servers bound"),
-        );
-    }
-    minimum
-}
-
-/// A section that says nothing to an IPv6 VIP is a mistake; one with both prefixes can be copied from
-/// virtual server to virtual server.
-fn check_sticky(vip: IpAddr, written: &schema::VirtualServer, errors: &mut Diagnostics) {
-    if let Some(sticky) = &written.sticky
-        && let Some(prefix) = &sticky.value.prefix_v4
-        && sticky.value.prefix_v6.is_none()
-        && vip.is_ipv6()
-    {
-        errors.add(
-            prefix,
-            format!("sticky.prefix_v4: VIP {vip} is IPv6: expected prefix_v6"),
-        );
+        Some(minimum)
     }
 }

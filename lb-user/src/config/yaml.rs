@@ -21,15 +21,31 @@ pub fn parse(text: &str) -> Result<Spanned<File>, Diagnostic> {
         reject_unsupported_tags: true,
         with_snippet: false,
     };
-    serde_yaml::from_str_with_options(text, options).map_err(|error| diagnostic(&error))
+    serde_yaml::from_str_with_options(text, options).map_err(|error| diagnostic(&error, text))
 }
 
-fn diagnostic(error: &Error) -> Diagnostic {
-    if let Error::AliasError { error, .. } = error {
-        return diagnostic(error);
+fn diagnostic(error: &Error, text: &str) -> Diagnostic {
+    match error {
+        Error::AliasError { error, .. } => diagnostic(error, text),
+        Error::ExternalMessage { .. } if let Some(tab) = indenting_tab(text) => Diagnostic::new(
+            tab,
+            "a tab in the indentation: YAML is indented with spaces",
+        ),
+        error => {
+            let position = error.location().map_or(Position::START, Position::from);
+            Diagnostic::new(position, &message(error))
+        }
     }
-    let position = error.location().map_or(Position::START, Position::from);
-    Diagnostic::new(position, &message(error))
+}
+
+/// The first tab that indents a line. It may be harmless (inside `[...]`), but in a text that can't be
+/// parsed it is the likely reason.
+fn indenting_tab(text: &str) -> Option<Position> {
+    text.lines().zip(1..).find_map(|(content, line)| {
+        let indent = content.len() - content.trim_start_matches([' ', '\t']).len();
+        let column = content[..indent].find('\t')? as u64 + 1;
+        Some(Position { line, column })
+    })
 }
 
 fn message(error: &Error) -> String {
@@ -58,6 +74,10 @@ fn message(error: &Error) -> String {
             expected: "string scalar",
             ..
         } => "expected a name".to_owned(),
+        Error::MultipleDocuments { .. } => {
+            "expected one document: remove what follows `---`".to_owned()
+        }
+        Error::ExternalMessage { msg, .. } => format!("not YAML: {msg}"),
         Error::UnknownAnchor { .. } => "this alias has no anchor (`&name`) above it".to_owned(),
         error => UserMessageFormatter.format_message(error).into_owned(),
     }

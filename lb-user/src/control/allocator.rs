@@ -117,7 +117,7 @@ mod tests {
             ranges.sort_unstable();
             prop_assert!(ranges.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0));
             // Inside out, so that ranges join on both sides.
-            ranges.sort_by_key(|range| range.1 ^ range.0 % 7);
+            ranges.sort_by_key(|range| range.1 ^ (range.0 % 7));
             for (start, len) in ranges {
                 allocator.release(start, len);
             }

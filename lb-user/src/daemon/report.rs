@@ -35,7 +35,7 @@ impl Daemon {
                 name: server.name.clone(),
                 vip: server.vip,
                 protocol: server.protocol.to_string(),
-                port: server.ports.to_string(),
+                port: server.ports.clone(),
                 forward: server.forward.to_string(),
                 predictor: server.predictor.to_string(),
                 state: wanted.state().to_string(),

@@ -89,7 +89,7 @@ impl Attachments {
             // The interface was deleted and made again, and the link went with the old one.
             self.detach(ebpf, pins, name)?;
         }
-        let pin = pins.links().join(name);
+        let pin = pins.link(name);
         let taken_over = if pin.exists() {
             take_over(ebpf, &pin, name)?
         } else {

@@ -116,7 +116,7 @@ pub fn balancer(ebpf: &mut Ebpf) -> &mut Xdp {
 /// Puts the program in the place of the one that is pinned, in one step.
 pub fn pin_balancer(ebpf: &mut Ebpf, pins: &Pins) -> Result<(), LoadError> {
     let path = pins.program(BALANCER);
-    let next = pins.program("balancer.next");
+    let next = pins.program("balancer-next");
     let failed = |reason: String| LoadError::Pin {
         path: path.clone(),
         reason,

@@ -79,8 +79,14 @@ impl Pins {
         self.root.join("progs").join(name)
     }
 
-    /// Where the links are pinned, one for each interface.
-    pub fn links(&self) -> PathBuf {
+    /// Where the link of an interface is pinned. The BPF file system keeps dots for itself
+    /// (kernel/bpf/inode.c, `bpf_lookup`), and an interface's name has no colon (net/core/dev.c,
+    /// `dev_valid_name`): one stands for the other.
+    pub fn link(&self, interface: &str) -> PathBuf {
+        self.links().join(interface.replace('.', ":"))
+    }
+
+    fn links(&self) -> PathBuf {
         self.root.join("links")
     }
 
@@ -143,7 +149,7 @@ impl Pins {
         }
     }
 
-    /// The names of the pinned links.
+    /// The interfaces that have a pinned link.
     pub fn linked_interfaces(&self) -> Result<Vec<String>, PinError> {
         let links = self.links();
         let entries = match fs::read_dir(&links) {
@@ -153,14 +159,14 @@ impl Pins {
         entries
             .map(|entry| {
                 let entry = entry.map_err(failed("list", &links))?;
-                Ok(entry.file_name().to_string_lossy().into_owned())
+                Ok(entry.file_name().to_string_lossy().replace(':', "."))
             })
             .collect()
     }
 
     /// Removes a pin. A link that nothing else holds is detached by that.
     pub fn unlink_interface(&self, interface: &str) -> Result<(), PinError> {
-        let path = self.links().join(interface);
+        let path = self.link(interface);
         fs::remove_file(&path).map_err(failed("remove", &path))
     }
 

@@ -76,7 +76,7 @@ pub(super) enum Event {
 pub(super) struct Netlink {
     handle: Handle,
     events: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
-    /// Serve the sockets; end with this.
+    /// They serve the sockets, and end when this is dropped.
     _connections: JoinSet<()>,
 }
 
@@ -229,5 +229,10 @@ impl Netlink {
         timeout(ANSWER_TIMEOUT, collect)
             .await
             .map_err(|_| NetError::NoAnswer)
+    }
+    /// Ends the connections to the kernel, as a broken socket does.
+    #[cfg(test)]
+    pub(super) async fn break_down(&mut self) {
+        self._connections.shutdown().await;
     }
 }

@@ -26,7 +26,7 @@ pub struct NextHop {
     /// The address of this host that the kernel prefers towards the target.
     pub source_address: Option<IpAddr>,
     /// The router in between; `None` if the target is on the link. It may be an IPv6 address for an
-    /// IPv4 target (RFC 5549).
+    /// IPv4 target (RFC 8950).
     pub gateway: Option<IpAddr>,
     /// The MAC address of the gateway, or of the target itself if it is on the link.
     pub mac: [u8; 6],

@@ -144,6 +144,33 @@ async fn look_up_routes(netlink: &mut Netlink, state: &mut State) -> Result<(), 
 /// Resolves when there are new targets; never, once nobody can send any.
 async fn changed(targets: &mut watch::Receiver<Targets>) {
     if targets.changed().await.is_err() {
-        pending().await
+        pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_broken_socket_is_replaced() {
+        let mut state = State::default();
+        let mut netlink = connect(&mut state)
+            .await
+            .expect("netlink needs no privilege");
+        netlink.break_down().await;
+        let (targets, receiver) = watch::channel(Targets::new());
+        let (views, mut shown) = watch::channel(View::default());
+        tokio::spawn(async move { keep_following(netlink, state, receiver, &views).await });
+
+        let target: IpAddr = "127.0.0.1".parse().unwrap();
+        targets.send_replace(Targets::from([target]));
+        let followed = shown.wait_for(|view| view.next_hops.contains_key(&target));
+        timeout(Duration::from_secs(10), followed)
+            .await
+            .expect("in time")
+            .expect("it goes on");
     }
 }

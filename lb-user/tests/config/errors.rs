@@ -1,0 +1,397 @@
+//! Each kind of bad configuration: where it is found and what is said about it.
+
+use lb_user::config::{Config, LoadError};
+use rstest::rstest;
+
+/// What is said about the text, one line per problem, without the file's name.
+fn problems(text: &str) -> Vec<String> {
+    let error = Config::parse("lb.yaml", text).expect_err("the configuration was accepted");
+    let strip = |line: &str| line.strip_prefix("lb.yaml:").expect(line).to_owned();
+    error.to_string().lines().map(strip).collect()
+}
+
+const INTERFACES: &str = "interfaces: [{ name: eth0 }]";
+
+/// The file under test continues on line 2.
+fn problems_after_interfaces(text: &str) -> Vec<String> {
+    problems(&format!("{INTERFACES}\n{text}"))
+}
+
+/// The virtual servers under test begin on line 5.
+fn problems_of_virtual_servers(text: &str) -> Vec<String> {
+    problems(&format!(
+        "{INTERFACES}\n\
+         real_servers: {{ web-1: 10.9.0.11, web-2: 10.9.0.12, web-6: '2001:db8::6' }}\n\
+         groups: {{ web: [web-1, web-2] }}\n\
+         virtual_servers:\n{text}"
+    ))
+}
+
+#[rustfmt::skip] // A table: one case a line.
+#[rstest]
+#[case::empty("", "1:1: missing key `interfaces`: expected at least one, such as `interfaces: [{ name: eth0 }]`")]
+#[case::no_mapping("just words", "1:1: expected a mapping (`key: value`)")]
+#[case::tab("interfaces:\n\t- name: eth0", "2:1: a tab in the indentation: YAML is indented with spaces")]
+#[case::open_bracket("interfaces: [{ name: eth0 }\n", "1:13: not YAML: unclosed bracket '['")]
+#[case::bad_indentation("interfaces:\n  - name: eth0\n   xdp: auto", "3:4: not YAML: while parsing a block collection, did not find expected '-' indicator")]
+#[case::two_documents("interfaces: []\n---\ninterfaces: []", "3:1: expected one document: remove what follows `---`")]
+#[case::unknown_anchor("interfaces: *eth", "1:13: this alias has no anchor (`&name`) above it")]
+#[case::tag("interfaces: [{ name: !secret eth0 }]", "1:30: unsupported tag `!secret`")]
+#[case::list_expected("interfaces: eth0", "1:13: expected a list (`- item` or `[item, item]`)")]
+#[case::mapping_expected("interfaces: [eth0]", "1:14: expected a mapping (`key: value`)")]
+#[case::unknown_key("interfaces: [{ name: eth0, xpd: auto }]", "1:28: unknown key `xpd`: expected one of name, xdp; did you mean `xdp`?")]
+#[case::duplicate_key("interfaces: [{ name: eth0 }]\ninterfaces: []", "2:1: duplicate key `interfaces`: it is already set above")]
+#[case::no_interface("interfaces: []", "1:13: interfaces: the list is empty: expected at least one, such as `interfaces: [{ name: eth0 }]`")]
+#[case::interface_twice("interfaces:\n- name: eth0\n- name: eth0", "3:9: name: interface `eth0` is in the list twice")]
+#[case::interface_unnamed("interfaces:\n- xdp: auto", "2:3: missing key `name`")]
+#[case::interface_too_long("interfaces: [{ name: abcdefghijklmnop }]", "1:22: name: expected an interface name (1 to 15 characters, no `/`, `:` or space), found \"abcdefghijklmnop\"")]
+#[case::interface_with_slash("interfaces: [{ name: a/b }]", "1:22: name: expected an interface name (1 to 15 characters, no `/`, `:` or space), found \"a/b\"")]
+#[case::interface_with_line_break("interfaces: [{ name: \"a\\nb\" }]", "1:22: name: expected an interface name (1 to 15 characters, no `/`, `:` or space), found \"a\\nb\"")]
+#[case::xdp_mode("interfaces: [{ name: eth0, xdp: nativ }]", "1:33: xdp: expected auto | native | generic, found \"nativ\"; did you mean `native`?")]
+fn a_file_that_is_wrong_from_the_start_is_refused(#[case] text: &str, #[case] problem: &str) {
+    assert_eq!(problems(text), [problem]);
+}
+
+#[rustfmt::skip] // A table: one case a line.
+#[rstest]
+#[case::pin_path("pin_path: lb", "2:11: pin_path: expected an absolute path, found \"lb\"")]
+#[case::empty_pin_path("pin_path: ''", "2:11: pin_path: expected an absolute path, found \"\"")]
+#[case::socket("control: { socket: lb.sock }", "2:20: control.socket: expected an absolute path, found \"lb.sock\"")]
+#[case::limit_zero("limits: { virtual_servers: 0 }", "2:28: limits.virtual_servers: expected a number from 1 to 65535, found 0")]
+#[case::limit_too_large("limits: { real_servers: 65536 }", "2:25: limits.real_servers: expected a number from 1 to 65535, found 65536")]
+#[case::over_the_limit("limits: { real_servers: 1 }\nreal_servers:\n  a: 10.0.0.1\n  b: 10.0.0.2", "5:3: more real servers than limits.real_servers: 1")]
+#[case::no_address("real_servers:\n  web-1:", "3:8: web-1: expected an IPv4 or IPv6 address, found nothing")]
+#[case::bad_address("real_servers: { web-1: 10.9.0.300 }", "2:24: web-1: expected an IPv4 or IPv6 address, found \"10.9.0.300\"")]
+#[case::prefix("real_servers: { web-1: 10.9.0.0/24 }", "2:24: web-1: expected an IPv4 or IPv6 address, found \"10.9.0.0/24\"")]
+#[case::loopback("real_servers: { web-1: 127.0.0.1 }", "2:24: web-1: 127.0.0.1 is a loopback address, which never leaves its machine")]
+#[case::link_local("real_servers: { web-1: 'fe80::1' }", "2:24: web-1: fe80::1 is link-local, which isn't routed")]
+#[case::mapped("real_servers: { web-1: '::ffff:10.9.0.1' }", "2:24: web-1: ::ffff:10.9.0.1 is an IPv4-mapped address: write it as IPv4")]
+#[case::missing_address("real_servers:\n  web-1: { weight: 2 }", "3:10: missing key `address`")]
+#[case::weight("real_servers:\n  web-1: { address: 10.9.0.1, weight: 1001 }", "3:39: weight: expected a number from 0 to 1000, found 1001")]
+#[case::fractional_weight("real_servers:\n  web-1: { address: 10.9.0.1, weight: 1.5 }", "3:39: weight: expected a number from 0 to 1000, found 1.5")]
+#[case::weight_with_a_point("real_servers:\n  web-1: { address: 10.9.0.1, weight: 1.0 }", "3:39: weight: expected a number from 0 to 1000, found 1.0")]
+#[case::octal_weight("real_servers:\n  web-1: { address: 10.9.0.1, weight: 010 }", "3:39: weight: expected a number from 0 to 1000, found \"010\"")]
+#[case::mac("real_servers:\n  web-1: { address: 10.9.0.1, mac: 2-0-0-0-0-13 }", "3:36: mac: expected a MAC address such as \"02:00:00:00:00:13\", found \"2-0-0-0-0-13\"")]
+#[case::multicast_mac("real_servers:\n  web-1: { address: 10.9.0.1, mac: 33:33:00:00:00:01 }", "3:36: mac: a multicast or broadcast MAC address belongs to no single machine, found \"33:33:00:00:00:01\"")]
+#[case::duplicate_server("real_servers:\n  web-1: 10.9.0.1\n  web-1: 10.9.0.2", "4:3: duplicate key `web-1`: it is already set above")]
+#[case::server_name("real_servers: { web 1: 10.9.0.1 }", "2:17: real_servers: expected a name of 1 to 63 characters A-Z a-z 0-9 . _ -, found \"web 1\"")]
+#[case::unknown_member("real_servers: { web-1: 10.9.0.1 }\ngroups: { web: [web-1, web-l] }", "3:24: groups: unknown real server `web-l`; did you mean `web-1`?")]
+#[case::member_twice("real_servers: { web-1: 10.9.0.1 }\ngroups: { web: [web-1, web-1] }", "3:24: groups: real server `web-1` is in the group twice")]
+#[case::number_as_name("real_servers: { '10': 10.9.0.1 }\ngroups: { web: [10] }", "3:17: groups: expected a name (in quotes, if it looks like a number), found 10")]
+#[case::nested_group("groups: { web: [], all: [web] }", "2:26: groups: `web` is a group: a group lists real servers")]
+#[case::ambiguous_name("real_servers: { web: 10.9.0.1 }\ngroups: { web: [] }", "3:11: groups: `web` is a real server: a group needs another name")]
+#[case::default_name("defaults: { name: shop }", "2:19: defaults: `name` belongs to one virtual server alone")]
+#[case::default_bind("defaults: { bind: [web] }", "2:19: defaults: `bind` belongs to one virtual server alone")]
+#[case::default_value("defaults: { protocol: tpc }", "2:23: protocol: expected tcp | udp, found \"tpc\"; did you mean `tcp`?")]
+fn a_section_that_is_wrong_is_refused(#[case] text: &str, #[case] problem: &str) {
+    assert_eq!(problems_after_interfaces(text), [problem]);
+}
+
+#[rustfmt::skip] // A table: one case a line.
+#[rstest]
+#[case::nameless("- { vip: 10.9.1.1, protocol: tcp, port: 80 }", "5:3: missing key `name`")]
+#[case::without_vip("- { name: a, protocol: tcp, port: 80 }", "5:3: missing key `vip`")]
+#[case::without_protocol("- { name: a, vip: 10.9.1.1, port: 80 }", "5:3: missing key `protocol`")]
+#[case::without_port("- { name: a, vip: 10.9.1.1, protocol: tcp }", "5:3: missing key `port`")]
+#[case::nothing("-", "5:2: expected a mapping (`key: value`)")]
+#[case::name("- { name: a/b, vip: 10.9.1.1, protocol: tcp, port: 80 }", "5:11: name: expected a name of 1 to 63 characters A-Z a-z 0-9 . _ -, found \"a/b\"")]
+#[case::name_twice("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80 }\n- { name: a, vip: 10.9.1.2, protocol: tcp, port: 80 }", "6:11: name: another virtual server is called `a` (line 5)")]
+#[case::unspecified_vip("- { name: a, vip: 0.0.0.0, protocol: tcp, port: 80 }", "5:19: vip: 0.0.0.0 is the unspecified address: name one address")]
+#[case::multicast_vip("- { name: a, vip: 'ff02::1', protocol: tcp, port: 80 }", "5:19: vip: ff02::1 is a multicast address: expected a unicast address")]
+#[case::broadcast_vip("- { name: a, vip: 255.255.255.255, protocol: tcp, port: 80 }", "5:19: vip: 255.255.255.255 is the broadcast address")]
+#[case::vip_of_a_server("- { name: a, vip: 10.9.0.11, protocol: tcp, port: 80 }", "5:19: vip: 10.9.0.11 is the address of real server `web-1`")]
+#[case::protocol("- { name: a, vip: 10.9.1.1, protocol: sctp, port: 80 }", "5:39: protocol: expected tcp | udp, found \"sctp\"")]
+#[case::port_zero("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 0 }", "5:50: port: expected a port from 1 to 65535, found 0")]
+#[case::port_too_large("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 65536 }", "5:50: port: expected a port from 1 to 65535, found 65536")]
+#[case::port_word("- { name: a, vip: 10.9.1.1, protocol: tcp, port: http }", "5:50: port: expected a port: 80, [80, 443], \"8000-8100\" or any, found \"http\"")]
+#[case::port_kind("- { name: a, vip: 10.9.1.1, protocol: tcp, port: { http: 80 } }", "5:50: port: expected a port: 80, [80, 443], \"8000-8100\" or any, found a mapping")]
+#[case::no_ports("- { name: a, vip: 10.9.1.1, protocol: tcp, port: [] }", "5:50: port: the list is empty: expected a port: 80, [80, 443], \"8000-8100\" or any")]
+#[case::port_in_list("- { name: a, vip: 10.9.1.1, protocol: tcp, port: [80, 70000] }", "5:55: port: expected a port from 1 to 65535, found 70000")]
+#[case::range_in_list("- { name: a, vip: 10.9.1.1, protocol: tcp, port: [80, 90-99] }", "5:55: port: expected a port from 1 to 65535, found \"90-99\"")]
+#[case::port_twice("- { name: a, vip: 10.9.1.1, protocol: tcp, port: [80, 80] }", "5:55: port: 80 is in the list twice")]
+#[case::reversed_range("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 8100-8000 }", "5:50: port: the range 8100-8000 is reversed: write 8000-8100")]
+#[case::open_range("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 8000- }", "5:50: port: expected a range of ports from 1 to 65535 such as \"8000-8100\", found \"8000-\"")]
+#[case::range_from_zero("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 0-99 }", "5:50: port: expected a range of ports from 1 to 65535 such as \"8000-8100\", found \"0-99\"")]
+#[case::port_taken("- { name: a, vip: 10.9.1.1, protocol: tcp, port: [80, 443] }\n- { name: b, vip: 10.9.1.1, protocol: tcp, port: 443 }", "6:50: port: 10.9.1.1 tcp port 443 is already taken by virtual server `a` (line 5)")]
+#[case::range_taken("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80-90 }\n- { name: b, vip: 10.9.1.1, protocol: tcp, port: 80-90 }", "6:50: port: 10.9.1.1 tcp 80-90 is already taken by virtual server `a` (line 5)")]
+#[case::range_overlaps("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80-90 }\n- { name: b, vip: 10.9.1.1, protocol: tcp, port: 70-80 }", "6:50: port: 10.9.1.1 tcp 80-90 is already taken by virtual server `a` (line 5)")]
+#[case::range_inside("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80-90 }\n- { name: b, vip: 10.9.1.1, protocol: tcp, port: 82-83 }", "6:50: port: 10.9.1.1 tcp 80-90 is already taken by virtual server `a` (line 5)")]
+#[case::any_taken("- { name: a, vip: 10.9.1.1, protocol: tcp, port: any }\n- { name: b, vip: 10.9.1.1, protocol: tcp, port: any }", "6:50: port: 10.9.1.1 tcp any is already taken by virtual server `a` (line 5)")]
+#[case::unknown_server("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [web-3] }", "5:61: bind: unknown real server or group `web-3`; did you mean `web-1`?")]
+#[case::unknown_group("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [mail] }", "5:61: bind: unknown real server or group `mail`")]
+#[case::bound_twice("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [web-1, web-1] }", "5:68: bind: real server `web-1` is bound already (line 5)")]
+#[case::bound_by_group_too("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [web, web-2] }", "5:66: bind: real server `web-2` is bound already (line 5)")]
+#[case::group_with_weight("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [{ server: web, weight: 2 }] }", "5:71: server: `web` is a group: bind it as `- web`, or name a real server")]
+#[case::binding_of_nothing("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [{ weight: 2 }] }", "5:61: missing key `server`")]
+#[case::binding_weight("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [{ server: web-1, weight: -1 }] }", "5:86: weight: expected a number from 0 to 1000, found -1")]
+#[case::drain_word("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [{ server: web-1, drain: no }] }", "5:85: drain: expected true or false, found \"no\"")]
+#[case::bind_kind("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, bind: web }", "5:60: expected a list (`- item` or `[item, item]`)")]
+#[case::other_family("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [web-6] }", "5:61: bind: real server `web-6` (2001:db8::6) and VIP 10.9.1.1: l2dsr needs both IPv4 or both IPv6")]
+#[case::minimum_up_zero("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, minimum_up: 0 }", "5:66: minimum_up: expected a number from 1 to 65535, found 0")]
+#[case::minimum_up_too_large("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [web], minimum_up: 3 }", "5:79: minimum_up: expected at most 2, all that `a` binds, found 3")]
+fn a_virtual_server_that_is_wrong_is_refused(#[case] text: &str, #[case] problem: &str) {
+    assert_eq!(problems_of_virtual_servers(text), [problem]);
+}
+
+#[rustfmt::skip] // A table: one case a line.
+#[rstest]
+#[case::metrics("metrics: { listen: 127.0.0.1:9179 }", "2:10: metrics is not supported yet")]
+#[case::sessions("limits: { sessions: 1000000 }", "2:21: limits.sessions is not supported yet")]
+#[case::l3dsr("defaults: { forward: l3dsr }", "2:22: forward: l3dsr is not supported yet")]
+#[case::fullnat("defaults: { forward: fullnat }", "2:22: forward: fullnat is not supported yet")]
+#[case::predictor("defaults: { predictor: least_connection }", "2:24: predictor: least_connection is not supported yet")]
+#[case::stateful("defaults: { session: { mode: stateful } }", "2:30: session.mode: stateful is not supported yet")]
+#[case::idle_timeout("defaults: { session: { idle_timeout: 30m } }", "2:38: session.idle_timeout is not supported yet")]
+#[case::on_unknown("defaults: { session: { on_unknown: reset } }", "2:36: session.on_unknown is not supported yet")]
+#[case::sticky("defaults: { sticky: { timeout: 10m, prefix_v4: 32, prefix_v6: 128 } }", "2:21: sticky is not supported yet")]
+#[case::health(
+    "defaults: { health: { interval: 2s, timeout: 1s, rise: 2, fall: 3, checks: [arp, icmp, syn, \
+     { http: { path: /healthz, host: shop.example, status: 200-399, body: ok, tls: false, \
+     port: 8080, via: vip } }] } }",
+    "2:21: health is not supported yet"
+)]
+fn what_cannot_be_done_yet_is_refused(#[case] text: &str, #[case] problem: &str) {
+    assert_eq!(problems_after_interfaces(text), [problem]);
+}
+
+#[rustfmt::skip] // A table: one case a line.
+#[rstest]
+#[case::listen("metrics: { listen: 9179 }", "2:20: metrics.listen: expected an address and port such as 127.0.0.1:9179, found 9179")]
+#[case::prefix("defaults: { sticky: { prefix_v4: 33 } }", "2:34: sticky.prefix_v4: expected a number from 0 to 32, found 33")]
+#[case::prefix_v6("defaults: { sticky: { prefix_v6: 129 } }", "2:34: sticky.prefix_v6: expected a number from 0 to 128, found 129")]
+#[case::duration("defaults: { health: { interval: 2 } }", "2:33: health.interval: expected a duration such as 500ms, 2s, 30m or 1h, found 2")]
+#[case::check("defaults: { health: { checks: [htp] } }", "2:32: check: expected arp | icmp | syn | http, found \"htp\"; did you mean `http`?")]
+#[case::two_checks("defaults: { health: { checks: [{ syn: {}, icmp: {} }] } }", "2:32: check: expected one kind with its options, such as `syn: { port: 80 }`")]
+#[case::path("defaults: { health: { checks: [http: { path: x }] } }", "2:46: http.path: expected a path that begins with `/`, found \"x\"")]
+#[case::status("defaults: { health: { checks: [http: { status: 600 }] } }", "2:48: http.status: expected a status from 100 to 599 or a range such as 200-399, found 600")]
+#[case::via("defaults: { health: { checks: [icmp: { via: tunnel }] } }", "2:45: icmp.via: expected vip | real, found \"tunnel\"")]
+#[case::on_unknown("defaults: { session: { on_unknown: pass } }", "2:36: session.on_unknown: expected forward | reset | drop, found \"pass\"")]
+fn what_cannot_be_done_yet_is_checked_all_the_same(#[case] text: &str, #[case] problem: &str) {
+    let problems = problems_after_interfaces(text);
+    assert!(
+        problems.iter().any(|found| found == problem),
+        "{problems:#?}"
+    );
+    assert!(
+        problems
+            .iter()
+            .any(|found| found.ends_with(" is not supported yet")),
+        "{problems:#?}"
+    );
+}
+
+#[test]
+fn an_ipv6_vip_with_an_ipv4_setting_is_refused() {
+    let problems = problems_of_virtual_servers(
+        "- { name: a, vip: '2001:db8::1', protocol: tcp, port: 80, sticky: { prefix_v4: 24 } }",
+    );
+    let problem = "5:80: sticky.prefix_v4: VIP 2001:db8::1 is IPv6: expected prefix_v6";
+    assert!(
+        problems.iter().any(|found| found == problem),
+        "{problems:#?}"
+    );
+}
+
+#[test]
+fn all_problems_are_reported_in_the_order_of_the_file() {
+    let text = "\
+virtual_servers:
+  - name: shop
+    vip: 127.0.0.1
+    protocol: http
+    port: 0
+    bind: [web-9]
+interfaces:
+  - xdp: auto
+";
+    assert_eq!(
+        problems(text),
+        [
+            "3:10: vip: 127.0.0.1 is a loopback address, which never leaves its machine",
+            "4:15: protocol: expected tcp | udp, found \"http\"",
+            "5:11: port: expected a port from 1 to 65535, found 0",
+            "6:12: bind: unknown real server or group `web-9`",
+            "8:5: missing key `name`",
+        ]
+    );
+}
+
+#[test]
+fn a_server_that_is_wrong_is_not_called_unknown() {
+    let text = "\
+real_servers: { web-1: 10.9.0, web-2: 10.9.0.12 }
+virtual_servers:
+  - { name: shop, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [web-1, web-2], minimum_up: 2 }";
+    let problem = "2:24: web-1: expected an IPv4 or IPv6 address, found \"10.9.0\"";
+    assert_eq!(problems_after_interfaces(text), [problem]);
+}
+
+#[test]
+fn a_mistake_behind_an_anchor_is_reported_once_and_where_it_is_written() {
+    let text = "real_servers:\n  a: &a { address: 10.9.0.1, weight: -1 }\n  b: *a\n  c: *a";
+    let problem = "3:38: weight: expected a number from 0 to 1000, found -1";
+    assert_eq!(problems_after_interfaces(text), [problem]);
+}
+
+#[test]
+fn what_an_anchor_repeats_is_reported_where_it_is_used() {
+    let problems = problems_of_virtual_servers(
+        "- &a { name: a, vip: 10.9.1.1, protocol: tcp, port: 80 }\n\
+         - { <<: *a, name: b }\n\
+         - *a\n",
+    );
+    assert_eq!(
+        problems,
+        [
+            "6:9: port: 10.9.1.1 tcp port 80 is already taken by virtual server `a` (line 5)",
+            "7:3: name: another virtual server is called `a` (line 5)",
+            "7:3: port: 10.9.1.1 tcp port 80 is already taken by virtual server `a` (line 5)",
+        ]
+    );
+}
+
+#[test]
+fn more_than_1024_ports_in_a_list_are_refused() {
+    let ports = |count: u16| Vec::from_iter((1..=count).map(|port| port.to_string())).join(", ");
+    let text = |count| {
+        format!(
+            "- {{ name: a, vip: 10.9.1.1, protocol: tcp, port: [{}] }}",
+            ports(count)
+        )
+    };
+    let problem = "5:50: port: 1025 ports are more than 1024 in a list: use a range or any";
+    assert_eq!(problems_of_virtual_servers(&text(1025)), [problem]);
+}
+
+#[test]
+fn more_virtual_servers_than_the_limit_are_refused() {
+    let text = "limits: { virtual_servers: 1 }\nvirtual_servers:\n\
+        - { name: a, vip: 10.9.1.1, protocol: tcp, port: 80 }\n\
+        - { name: b, vip: 10.9.1.2, protocol: tcp, port: 80 }\n\
+        - { name: c, vip: 10.9.1.3, protocol: tcp, port: 80 }\n";
+    let problem = "5:3: more virtual servers than limits.virtual_servers: 1";
+    assert_eq!(problems_after_interfaces(text), [problem]);
+}
+
+#[test]
+fn a_socket_path_that_the_kernel_cannot_hold_is_refused() {
+    let text = |length: usize| format!("control: {{ socket: /{} }}", "s".repeat(length - 1));
+    let path = format!("/{}", "s".repeat(107));
+    let problem = format!(
+        "2:20: control.socket: expected a socket path of at most 107 bytes, found \"{path}\""
+    );
+    assert_eq!(problems_after_interfaces(&text(108)), [problem]);
+    Config::parse("lb.yaml", &format!("{INTERFACES}\n{}", text(107))).unwrap();
+}
+
+#[test]
+fn a_file_that_is_not_utf8_is_refused_with_the_place() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), b"# \xc3\xbc\ninterfaces: \xff").unwrap();
+    let error = Config::load(file.path()).unwrap_err();
+    let expected = format!(
+        "{}:2:13: not UTF-8 text: save the file as UTF-8",
+        file.path().display()
+    );
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::load("/does/not/exist.yaml".as_ref()).unwrap_err();
+    assert!(matches!(error, LoadError::Read { .. }));
+    assert!(
+        error
+            .to_string()
+            .starts_with("/does/not/exist.yaml: can't be read: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_file_too_large_to_be_one_of_ours_is_not_read() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file()
+        .set_len(lb_user::config::MAX_FILE_SIZE + 1)
+        .unwrap();
+    let error = Config::load(file.path()).unwrap_err();
+    assert!(matches!(error, LoadError::TooLarge { .. }));
+    assert!(
+        error
+            .to_string()
+            .ends_with(": is larger than 32 MiB, the most that is read"),
+        "{error}"
+    );
+}
+
+/// Every section and key that the contract has: what can't be done yet is refused, nothing else.
+#[test]
+fn the_whole_contract_is_recognised() {
+    let text = r#"
+interfaces:
+  - name: eth0
+    xdp: auto
+pin_path: /sys/fs/bpf/lb
+control:
+  socket: /run/lb/lb.sock
+metrics:
+  listen: 127.0.0.1:9179
+limits:
+  sessions: 1000000
+  virtual_servers: 4096
+  real_servers: 4096
+
+real_servers:
+  web-1: 10.9.0.11
+  web-2: { address: 10.9.0.12, weight: 2 }
+  web-3: { address: 10.9.0.13, weight: 1, mac: "02:00:00:00:00:13" }
+
+groups:
+  web: [web-1, web-2]
+
+defaults:
+  forward: l2dsr
+  health:
+    interval: 2s
+    timeout: 1s
+    rise: 2
+    fall: 3
+    checks: [arp]
+
+virtual_servers:
+  - name: shop
+    vip: 10.9.1.1
+    protocol: tcp
+    port: 80
+    forward: l2dsr
+    predictor: hash
+    session:
+      mode: stateful
+      idle_timeout: 30m
+      on_unknown: forward
+    sticky: { timeout: 10m, prefix_v4: 32, prefix_v6: 128 }
+    bind:
+      - web
+      - { server: web-3, weight: 5, drain: false }
+    minimum_up: 1
+    health:
+      checks:
+        - arp
+        - icmp
+        - syn
+        - http: { path: /healthz, host: shop.example, status: 200-399, body: ok, tls: false, port: 8080, via: vip }
+"#;
+    assert_eq!(
+        problems(text),
+        [
+            "9:3: metrics is not supported yet",
+            "11:13: limits.sessions is not supported yet",
+            "26:5: health is not supported yet",
+            "40:13: session.mode: stateful is not supported yet",
+            "41:21: session.idle_timeout is not supported yet",
+            "42:19: session.on_unknown is not supported yet",
+            "43:13: sticky is not supported yet",
+            "49:7: health is not supported yet",
+        ]
+    );
+}
