@@ -130,7 +130,7 @@ impl Builder {
         let name = self.name.clone().unwrap_or_else(unique_name);
         let directory = remains::directory(&name);
         fs::create_dir(&directory)
-            .with_context(|| format!("the lab {name} is there already: {}", directory.display()))?;
+            .with_context(|| format!("cannot create {}", directory.display()))?;
         let remains = Remains(name.clone());
 
         let hosts = self.hosts();

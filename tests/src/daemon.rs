@@ -97,8 +97,13 @@ impl<'a> Daemon<'a> {
     }
 
     /// Sends a signal and waits for the end.
-    pub fn stop(mut self, signal: Signal) -> Result<ExitStatus> {
+    pub fn stop(self, signal: Signal) -> Result<ExitStatus> {
         self.signal(signal);
+        self.wait()
+    }
+
+    /// Waits for the end.
+    pub fn wait(mut self) -> Result<ExitStatus> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
@@ -106,7 +111,7 @@ impl<'a> Daemon<'a> {
             }
             sleep(Duration::from_millis(5));
         }
-        bail!("lb did not end on {signal}\nlog: {}", self.lab.log())
+        bail!("lb did not end in time\n{}", self.lab.log())
     }
 
     /// Leaves the daemon running, for people to play with, until [`crate::remove`].

@@ -115,11 +115,16 @@ fn a_second_daemon_on_the_same_pins_is_refused() {
     lb.status().unwrap();
 }
 
-#[test]
-fn lb_stop_leaves_nothing() {
+#[rstest]
+#[case::of_a_daemon_that_ended(false)]
+#[case::of_a_running_daemon(true)]
+fn lb_stop_leaves_nothing(#[case] running: bool) {
     let lab = lab(2);
     let _servers = serve_http(&lab, &[80]);
-    balance(&lab, SHOP).stop(Signal::SIGTERM).unwrap();
+    let mut lb = Some(balance(&lab, SHOP));
+    if !running {
+        lb.take().unwrap().stop(Signal::SIGTERM).unwrap();
+    }
     assert!(lab.pin_path().exists() && xdp_mode(lab.balancer(), "eth0").is_some());
 
     let stop = lab.lb("stop --config {config}").unwrap();
@@ -128,6 +133,7 @@ fn lb_stop_leaves_nothing() {
         "{}",
         String::from_utf8_lossy(&stop.stderr)
     );
+    assert!(lb.is_none_or(|lb| lb.wait().unwrap().success()));
     assert!(!lab.pin_path().exists());
     assert_eq!(xdp_mode(lab.balancer(), "eth0"), None);
     let report = lab

@@ -168,3 +168,16 @@ fn a_solicitation_from_beyond_a_router_is_not_answered() {
         None
     );
 }
+
+#[test]
+fn the_balancer_joins_the_solicited_node_group_of_its_vips() {
+    let lab = lab(1);
+    // Another group than that of the balancer's own address.
+    let config = "- {name: two6, vip: '2001:db8:9:1::2', protocol: tcp, port: 80, bind: [web6]}";
+    let groups = || lab.balancer().ip("maddr show dev eth0");
+    let group = solicited_node(NO_VIP6).to_string();
+    assert!(!groups().contains(&group));
+    let _lb = balance(&lab, config);
+    // A switch that snoops MLD sends solicitations to members alone (RFC 4541 section 3).
+    assert!(groups().contains(&group), "{}", groups());
+}

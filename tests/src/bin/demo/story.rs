@@ -3,6 +3,7 @@
 use std::{
     env,
     net::IpAddr,
+    os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread::{self, sleep},
@@ -83,7 +84,9 @@ fn start_machine(host: &Host) -> Result<Child> {
     command
         .args(["serve", host.namespace(), host.name()])
         .args(VIPS);
-    host.spawn(command.stdin(Stdio::null()))
+    // With --keep it outlives the demo and its terminal.
+    command.stdin(Stdio::null()).process_group(0);
+    host.spawn(&mut command)
         .context("cannot start a real server")
 }
 

@@ -61,10 +61,11 @@ impl Service {
                 .as_str()
                 .with_context(|| format!("no {key}"))
         };
+        let port = virtual_server["port"].as_u64().context("not one port")?;
         Ok(Self {
             name: text("name")?.into(),
             protocol: text("protocol")?.into(),
-            address: SocketAddr::new(text("vip")?.parse()?, text("port")?.parse()?),
+            address: SocketAddr::new(text("vip")?.parse()?, port.try_into()?),
         })
     }
 
