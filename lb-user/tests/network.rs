@@ -32,7 +32,8 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let new_namespace = || {
-            unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace is made, as root");
+            unshare(CloneFlags::CLONE_NEWNET)
+                .expect("this test makes network namespaces: run it as root");
             File::open("/proc/thread-self/ns/net").expect("open the network namespace")
         };
         let lab = Self {
