@@ -14,28 +14,35 @@ pub fn run(filter: Option<&str>, harness: &[String]) -> Result<()> {
     setup::lab_programs()?;
     build::run()?;
 
-    let cargo_test = |packages: &[&str]| {
+    let stage = |name: &str, packages: &[&str], options: &[&str]| {
         let mut command = workspace::cargo("test");
         command
             .arg("--no-fail-fast")
             .args(packages)
             .args(filter)
             .arg("--")
+            .args(options)
             .args(harness)
             .env("LB_BINARY", workspace::binary());
-        command
+        timed(name, &mut command)
     };
-    let host = timed(
+    let mut stages = vec![stage(
         "host tests",
-        &mut cargo_test(&["--workspace", "--exclude=lb-tests"]),
-    );
-    // The lab comes after, not beside: packet tests hold a CPU with soft interrupts off.
-    let lab = host::require_root("test")
-        .and_then(|()| timed("lab tests", &mut cargo_test(&["--package=lb-tests"])));
+        &["--workspace", "--exclude=lb-tests"],
+        &[],
+    )];
+    // One after the other: packet tests hold a CPU with soft interrupts off.
+    match host::require_root("test") {
+        Ok(()) => stages.extend([
+            stage("network tests", &["--package=lb-user"], &["--ignored"]),
+            stage("lab tests", &["--package=lb-tests"], &[]),
+        ]),
+        Err(error) => stages.push(Err(error)),
+    }
 
     println!();
     let mut failures = Vec::new();
-    for stage in [host, lab] {
+    for stage in stages {
         match stage {
             Ok(passed) => println!("{passed}"),
             Err(error) => failures.push(format!("{error:#}")),

@@ -1,12 +1,12 @@
 //! Notices when the configuration file changes.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Duration, Instant, sleep_until},
+};
 
 /// An editor may write a file in several steps.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -15,6 +15,8 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// writing to it.
 pub struct ConfigFile {
     changes: mpsc::Receiver<()>,
+    /// When a change that was seen has settled.
+    settled: Option<Instant>,
     _watcher: RecommendedWatcher,
 }
 
@@ -33,16 +35,24 @@ impl ConfigFile {
         watcher.watch(&directory(path), RecursiveMode::NonRecursive)?;
         Ok(Self {
             changes,
+            settled: None,
             _watcher: watcher,
         })
     }
 
-    /// Returns when the file may have changed.
+    /// Returns when the file may have changed. Cancelled, it forgets nothing.
     pub async fn changed(&mut self) {
-        if self.changes.recv().await.is_none() {
-            std::future::pending::<()>().await;
-        }
-        sleep(SETTLE).await;
+        let settled = match self.settled {
+            Some(settled) => settled,
+            None => {
+                if self.changes.recv().await.is_none() {
+                    std::future::pending::<()>().await;
+                }
+                *self.settled.insert(Instant::now() + SETTLE)
+            }
+        };
+        sleep_until(settled).await;
+        self.settled = None;
         while self.changes.try_recv().is_ok() {}
     }
 }
@@ -51,5 +61,35 @@ fn directory(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
         _ => PathBuf::from("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_is_seen_by_who_looks_in_between() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lb.yaml");
+        fs::write(&path, "old").unwrap();
+        let mut file = ConfigFile::watch(&path).unwrap();
+        fs::write(directory.path().join("lb.yaml.new"), "new").unwrap();
+        fs::rename(directory.path().join("lb.yaml.new"), &path).unwrap();
+        let mut looks = 0..1000;
+        let step = Duration::from_millis(10);
+        assert!(loop {
+            if timeout(step, file.changed()).await.is_ok() {
+                break true;
+            }
+            if looks.next().is_none() {
+                break false;
+            }
+        });
+        assert!(timeout(SETTLE * 3, file.changed()).await.is_err());
     }
 }

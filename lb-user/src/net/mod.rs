@@ -2,8 +2,8 @@
 //! server's) the interface, the next hop and the MAC address that reach it.
 //!
 //! [`watch`] subscribes first, then synchronises in full, then follows the kernel's events, so no
-//! change falls between. [`State`](state::State) decides (fed with messages and the time, no I/O);
-//! [`Netlink`](netlink::Netlink) talks to the kernel; the task in `watch.rs` joins the two.
+//! change falls between. `State` decides (fed with messages and the time, no I/O);
+//! `Netlink` talks to the kernel; the task in `watch.rs` joins the two.
 //!
 //! The kernel does the resolving: this module reads its neighbour table and makes it send ARP
 //! requests and neighbour solicitations, but opens no such socket of its own.

@@ -119,31 +119,37 @@ fn reloads_do_not_disturb_other_virtual_servers() {
     let lab = lab(3);
     let _servers = serve_http(&lab, &[80]);
     let lb = balance(&lab, SHOP);
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let requests = scope.spawn(|| {
-            let mut failures = Vec::new();
-            while !done.load(Ordering::Relaxed) {
-                failures.extend(lab.client().http().parallel(4).get((VIP, 80), 200).failures);
-            }
-            failures
-        });
+    let requests_while = |work: &dyn Fn() -> anyhow::Result<()>| {
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let requests = scope.spawn(|| {
+                let mut failures = Vec::new();
+                while !done.load(Ordering::Relaxed) {
+                    failures.extend(lab.client().http().parallel(4).get((VIP, 80), 200).failures);
+                }
+                failures
+            });
+            let worked = work();
+            done.store(true, Ordering::Relaxed);
+            worked.unwrap();
+            requests.join().unwrap()
+        })
+    };
+    let failures = requests_while(&|| {
         for count in [1, 2, 3, 2, 1] {
             let servers = ["web-1", "web-2", "web-3"][..count].join(", ");
             let more = format!(
                 "- {{name: more, vip: 10.9.1.2, protocol: tcp, port: '1000-2000', bind: [{servers}]}}"
             );
-            lab.write_config(&lab.config(&[SHOP, &more].concat()))
-                .unwrap();
-            let applied = |status: &Value| {
+            lab.write_config(&lab.config(&[SHOP, &more].concat()))?;
+            lb.wait_until("the new binding", |status| {
                 let mut all = status["virtual_servers"].as_array().unwrap().iter();
                 all.any(|one| {
                     one["name"] == "more" && one["real_servers"].as_array().unwrap().len() == count
                 })
-            };
-            lb.wait_until("the new binding", applied).unwrap();
+            })?;
         }
-        done.store(true, Ordering::Relaxed);
-        assert_eq!(requests.join().unwrap(), Vec::<String>::new());
+        Ok(())
     });
+    assert_eq!(failures, Vec::<String>::new());
 }
