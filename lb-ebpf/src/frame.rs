@@ -12,6 +12,10 @@ pub trait Packet {
     /// The bytes from the Ethernet header on.
     fn frame(&mut self) -> Frame<'_>;
 
+    /// Takes bytes off the packet's front, or makes room there (a negative number of bytes, of any
+    /// value). `false` if that can't be: then nothing changed.
+    fn adjust_head(&mut self, bytes: i32) -> bool;
+
     /// Makes the packet longer (by zeros, at the end) or shorter. `false` if there is no room: then
     /// nothing changed.
     fn adjust_tail(&mut self, bytes: i32) -> bool;

@@ -1,16 +1,21 @@
-//! The packet logic of the balancer.
+//! The packet logic of the balancer, and of the decapsulator for real servers.
 //!
-//! [`balance`] is the path of a packet, top to bottom; each step is a file of its own. All of it works
-//! on a [`Packet`] and on [`Tables`], so that it compiles for the kernel (`main.rs` gives it the XDP
-//! context and BPF maps) and for the host (tests and fuzzing give it byte vectors and plain tables).
+//! [`balance`] is the path of a packet through the balancer, top to bottom; each step is a file of its
+//! own. [`decapsulate`](decapsulate::decapsulate) is all that the decapsulator does. All of it works on a [`Packet`]
+//! and on tables that are traits, so that it compiles for the kernel (the programs in `bin` give it
+//! the XDP context and BPF maps) and for the host (tests and fuzzing give it byte vectors and plain
+//! tables).
 
 #![no_std]
 
 pub mod answer;
 pub mod checksum;
+pub mod decapsulate;
 pub mod find;
 pub mod forward;
 pub mod frame;
+#[cfg(feature = "kernel")]
+pub mod kernel;
 pub mod parse;
 pub mod predict;
 pub mod tables;

@@ -1,7 +1,11 @@
 //! A packet in an XDP context.
 
-use aya_ebpf::{helpers::bpf_xdp_adjust_tail, programs::XdpContext};
-use lb_ebpf::{Frame, Packet};
+use aya_ebpf::{
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    programs::XdpContext,
+};
+
+use crate::{Frame, Packet};
 
 /// The packet of an XDP context.
 pub struct XdpPacket<'context>(pub &'context XdpContext);
@@ -11,6 +15,12 @@ impl Packet for XdpPacket<'_> {
     fn frame(&mut self) -> Frame<'_> {
         // SAFETY: the kernel says that the packet lies there, and lends it to this program.
         unsafe { Frame::new(self.0.data() as *mut u8, self.0.data_end() as *mut u8) }
+    }
+
+    #[inline(always)]
+    fn adjust_head(&mut self, bytes: i32) -> bool {
+        // SAFETY: no frame of this packet outlives the borrow of `self`.
+        unsafe { bpf_xdp_adjust_head(self.0.ctx, bytes) == 0 }
     }
 
     #[inline(always)]
