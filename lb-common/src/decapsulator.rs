@@ -42,7 +42,7 @@ pub struct DecapsulatorCounters {
     pub passed_destination_not_local: u64,
     /// [`PassReason::MalformedInner`].
     pub passed_malformed_inner: u64,
-    /// [`CapsuleDrop::Congestion`].
+    /// [`Fate::Congested`].
     pub dropped_congestion: u64,
 }
 
@@ -53,8 +53,9 @@ pub enum Fate {
     Decapsulated,
     /// The kernel gets it as it is.
     Passed(PassReason),
-    /// Dropped.
-    Dropped(CapsuleDrop),
+    /// Dropped: a router marked the outer packet for congestion, and the inner one can't carry the mark
+    /// (RFC 6040 section 4.2).
+    Congested,
 }
 
 /// Why an IP-in-IP packet is left as it is.
@@ -70,14 +71,6 @@ pub enum PassReason {
     MalformedInner,
 }
 
-/// Why an IP-in-IP packet is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CapsuleDrop {
-    /// A router marked the outer packet for congestion, and the inner one can't carry the mark (RFC 6040 section
-    /// 4.2).
-    Congestion,
-}
-
 impl DecapsulatorCounters {
     /// Counts a frame of so many bytes.
     #[inline(always)]
@@ -91,7 +84,7 @@ impl DecapsulatorCounters {
             Fate::Passed(PassReason::SourceNotAllowed) => self.passed_source_not_allowed += 1,
             Fate::Passed(PassReason::DestinationNotLocal) => self.passed_destination_not_local += 1,
             Fate::Passed(PassReason::MalformedInner) => self.passed_malformed_inner += 1,
-            Fate::Dropped(CapsuleDrop::Congestion) => self.dropped_congestion += 1,
+            Fate::Congested => self.dropped_congestion += 1,
         }
     }
 
@@ -136,7 +129,7 @@ mod tests {
         for (times, reason) in (2..).zip(passed) {
             (0..times).for_each(|_| counters.count(Fate::Passed(reason), 100));
         }
-        (0..6).for_each(|_| counters.count(Fate::Dropped(CapsuleDrop::Congestion), 100));
+        (0..6).for_each(|_| counters.count(Fate::Congested, 100));
         let expected = Counters {
             packets: 1,
             bytes: 100,

@@ -9,7 +9,7 @@
 use lb_common::{
     Address,
     address::AddressWords,
-    decapsulator::{CapsuleDrop, Fate, PassReason},
+    decapsulator::{Fate, PassReason},
     protocol,
 };
 
@@ -51,7 +51,7 @@ pub fn decapsulate(packet: &mut impl Packet, host: &impl Host) -> Option<Fate> {
         return Some(Fate::Passed(PassReason::DestinationNotLocal));
     }
     let Some(ecn) = ecn(outer.ecn, inner.ecn) else {
-        return Some(Fate::Dropped(CapsuleDrop::Congestion));
+        return Some(Fate::Congested);
     };
     strip(packet, &outer)?;
     if ecn != inner.ecn {

@@ -32,10 +32,23 @@ pub struct MapLayout {
     pub shape: Shape,
 }
 
+impl MapLayout {
+    /// A map from `Key` to `Value`.
+    pub const fn new<Key, Value>(name: &'static str, kind: MapType, max_entries: u32) -> Self {
+        let shape = Shape {
+            kind,
+            key_size: size_of::<Key>() as u32,
+            value_size: size_of::<Value>() as u32,
+            max_entries,
+        };
+        Self { name, shape }
+    }
+}
+
 /// A pinned map of another shape, left by another version or another configuration.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the pinned map {path} is {found:?}, but this version with these limits needs {needed:?}: restore the limits, or end forwarding with `lb stop` and start again"
+    "the pinned map {path} is {found:?}, but this version with these limits needs {needed:?}: restore the limits, or remove the pins (`lb stop`, `lb decap --stop`) and start again"
 )]
 pub struct Incompatible {
     /// Where it is.
@@ -46,16 +59,10 @@ pub struct Incompatible {
     pub needed: Shape,
 }
 
-/// All maps.
+/// All maps of the balancer.
 pub fn maps(sizes: &Sizes) -> [MapLayout; 12] {
     fn map<T>(name: &'static str, kind: MapType, max_entries: u32) -> MapLayout {
-        let shape = Shape {
-            kind,
-            key_size: size_of::<u32>() as u32,
-            value_size: size_of::<T>() as u32,
-            max_entries,
-        };
-        MapLayout { name, shape }
+        MapLayout::new::<u32, T>(name, kind, max_entries)
     }
     use MapType::{Array, Hash, PerCpuArray};
     [

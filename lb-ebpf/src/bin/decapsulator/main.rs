@@ -23,6 +23,6 @@ fn decapsulator(context: XdpContext) -> u32 {
     maps::count(fate, bytes);
     match fate {
         Fate::Decapsulated | Fate::Passed(_) => xdp_action::XDP_PASS,
-        Fate::Dropped(_) => xdp_action::XDP_DROP,
+        Fate::Congested => xdp_action::XDP_DROP,
     }
 }
