@@ -1,6 +1,6 @@
 //! The decapsulator of one interface.
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow};
 use ipnet::IpNet;
 use tracing::warn;
 
@@ -30,11 +30,6 @@ impl Decapsulator {
         from: &[IpNet],
         network: &View,
     ) -> Result<Self> {
-        ensure!(
-            network.interfaces.contains_key(&interface.name),
-            "interface {} does not exist",
-            interface.name
-        );
         pins.create()?;
         let lock = lock(&pins, &interface.name)?;
         let mut program = Object::DECAPSULATOR.load(&pins, &maps::layout())?;

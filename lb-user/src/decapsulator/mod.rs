@@ -21,7 +21,7 @@ use self::{interface::Decapsulator, pins::NamespacePins};
 use crate::{
     config::Interface,
     dataplane::Pins,
-    net::{self, Targets},
+    net::{self, Targets, View},
 };
 
 /// What to decapsulate.
@@ -42,27 +42,8 @@ pub async fn run(options: &Options) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut network = net::watch(no_targets()).await?;
     let namespace = NamespacePins::current(&options.pin_path)?;
-    let new: Vec<Pins> = options
-        .interfaces
-        .iter()
-        .map(|interface| namespace.interface(&interface.name))
-        .filter(|pins| !pins.exist())
-        .collect();
     let view = network.borrow_and_update().clone();
-    let started = options.interfaces.iter().map(|interface| {
-        let pins = namespace.interface(&interface.name);
-        Decapsulator::start(pins, interface, &options.from, &view)
-    });
-    let mut decapsulators = match started.collect::<Result<Vec<_>>>() {
-        Ok(decapsulators) => decapsulators,
-        Err(error) => {
-            // Nothing of a start that failed stays behind.
-            new.iter()
-                .filter(|pins| pins.exist())
-                .try_for_each(|pins| namespace.remove(pins))?;
-            return Err(error);
-        }
-    };
+    let mut decapsulators = start(options, &namespace, &view)?;
     info!(version = env!("CARGO_PKG_VERSION"), "decapsulating");
     loop {
         select! {
@@ -79,6 +60,36 @@ pub async fn run(options: &Options) -> Result<()> {
     }
     info!("stopping; decapsulation stays in place (`lb decap --stop` ends it)");
     Ok(())
+}
+
+/// Starts all or, if one fails, leaves none that wasn't in place before.
+fn start(
+    options: &Options,
+    namespace: &NamespacePins,
+    network: &View,
+) -> Result<Vec<Decapsulator>> {
+    for Interface { name, .. } in &options.interfaces {
+        ensure!(
+            network.interfaces.contains_key(name),
+            "interface {name} does not exist"
+        );
+    }
+    let pins = || {
+        let interfaces = options.interfaces.iter();
+        interfaces.map(|interface| (interface, namespace.interface(&interface.name)))
+    };
+    let new: Vec<Pins> = pins()
+        .filter_map(|(_, pins)| (!pins.exist()).then_some(pins))
+        .collect();
+    let started = pins()
+        .map(|(interface, pins)| Decapsulator::start(pins, interface, &options.from, network));
+    started.collect::<Result<_>>().inspect_err(|_| {
+        for pins in new.iter().filter(|pins| pins.exist()) {
+            if let Err(error) = namespace.remove(pins) {
+                warn!("{error:#}");
+            }
+        }
+    })
 }
 
 /// What was counted on interfaces (on all that are pinned, if none is named), whether or not a process runs.
