@@ -1,7 +1,7 @@
 //! What the decapsulator for real servers and `lb decap` agree on. The program has these maps, for one
 //! interface:
 //!
-//! - `local_addresses`, a hash: the keys are the addresses of this host, as [`Address`](crate::Address)
+//! - `local_addresses`, a hash: the keys are the addresses of this host, as [`Address`]
 //! - `allowed_sources`, a trie: the keys are the prefixes that outer sources may have, as [`prefix`] makes
 //!   them; the longest that matches counts
 //! - `counters`, per CPU: [`DecapsulatorCounters`]

@@ -30,7 +30,7 @@ pub enum AttachError {
         interface: String,
     },
     /// The driver has no XDP.
-    #[error("{interface} can't run XDP in {mode} mode: {source}; try {other} mode")]
+    #[error("{interface} can't run XDP in {mode} mode; try {other} mode")]
     Refused {
         /// Its name.
         interface: String,
@@ -172,7 +172,8 @@ fn attach_new(
         XdpMode::Auto => match try_attach(program, name, XdpMode::Native) {
             Ok(link) => (XdpMode::Native, link),
             Err(AttachError::Refused { source, .. }) => {
-                warn!(interface = %name, "no native XDP ({source}): generic mode is slower");
+                let reason = anyhow::Error::from(source);
+                warn!(interface = %name, "no native XDP ({reason:#}): generic mode is slower");
                 (
                     XdpMode::Generic,
                     try_attach(program, name, XdpMode::Generic)?,

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aya::programs::links::PinnedLink;
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
@@ -176,6 +177,9 @@ impl Pins {
     /// Removes a pin. A link that nothing else holds is detached by that.
     pub fn unlink_interface(&self, interface: &str) -> Result<(), PinError> {
         let path = self.link(interface);
+        // Detached at once if a descriptor is the last to go, but some time later if the pin is
+        // (kernel/bpf/syscall.c, `bpf_link_release` and `bpf_link_put`).
+        let _last = PinnedLink::from_pin(&path);
         fs::remove_file(&path).map_err(failed("remove", &path))
     }
 

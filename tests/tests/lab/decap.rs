@@ -219,6 +219,34 @@ fn what_is_passed_on_is_untouched() {
     );
 }
 
+#[rstest]
+fn what_is_inside_comes_out_as_it_was_with_its_tags(
+    #[values(Host::v4, Host::v6)] outer: fn(&Host) -> IpAddr,
+    #[values(VIP, VIP6)] vip: &str,
+    #[values("native", "generic")] mode: &str,
+) {
+    let lab = lab(1);
+    let balancer = Balancer::new(&lab);
+    let arrived = PacketSocket::open(lab.real_server(1), "eth0");
+    let _decap = start(&lab, &format!("--xdp {mode}"));
+    let flow = lab.client().udp((vip, 53));
+    let packet = request(flow.source(), vip);
+    let ethertype = match packet[0] >> 4 {
+        4 => [0x08, 0x00],
+        _ => [0x86, 0xdd],
+    };
+    // 802.1Q, and 802.1ad around it.
+    let tags: [&[u8]; 3] = [&[], &[0x81, 0, 0, 7], &[0x88, 0xa8, 0, 9, 0x81, 0, 0, 7]];
+    for tags in tags {
+        let frame = balancer.frame(balancer.outer(outer), &packet);
+        let (macs, rest) = frame.split_at(12);
+        balancer.socket.send(&[macs, tags, rest].concat());
+        let expected = [macs, tags, &ethertype, &packet].concat();
+        let received = arrived.receive(PATIENCE, |frame| frame.ends_with(PAYLOAD.as_bytes()));
+        assert_eq!(received, Some(expected));
+    }
+}
+
 #[test]
 fn other_traffic_of_the_real_server_goes_on() {
     let lab = lab(1);
