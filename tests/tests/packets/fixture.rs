@@ -172,8 +172,7 @@ impl Server {
 
 fn config() -> Config {
     let mut yaml = String::from("interfaces: [{name: lan}, {name: far}]\n");
-    // Small, because all counters are read for each case.
-    yaml += "limits: {virtual_servers: 48, real_servers: 16}\n";
+    yaml += "limits: {virtual_servers: 64, real_servers: 16}\n";
     yaml += "defaults: {forward: l2dsr, predictor: hash}\n";
     yaml += "real_servers:\n";
     for family in Family::ALL {
@@ -258,9 +257,13 @@ pub fn interfaces() -> [(u32, InterfaceEntry); 2] {
     })
 }
 
-/// How large the tables are.
+/// How large the tables are: small where there are counters, because all of them are read for each case.
 pub fn sizes() -> Sizes {
-    Sizes::new(&config().limits)
+    Sizes {
+        virtual_servers: 64,
+        bindings: 128,
+        ..Sizes::new(&config().limits)
+    }
 }
 
 /// Fills the tables as the daemon does.

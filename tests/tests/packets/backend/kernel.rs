@@ -129,7 +129,7 @@ impl Kernel {
     }
 }
 
-/// Actions (linux/bpf.h, `enum xdp_action`).
+/// What the program returns (linux/bpf.h, `enum xdp_action`).
 pub mod action {
     pub const DROP: u32 = 1;
     pub const PASS: u32 = 2;

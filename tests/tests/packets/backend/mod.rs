@@ -4,7 +4,7 @@ mod host;
 mod kernel;
 
 pub use host::Host;
-pub use kernel::{Kernel, balancer_info};
+pub use kernel::{Kernel, action, balancer_info};
 
 use lb_ebpf::Verdict;
 
