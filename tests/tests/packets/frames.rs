@@ -52,6 +52,14 @@ impl Family {
         }
     }
 
+    /// What stands in the Ethernet header.
+    pub const fn ether_type(self) -> EtherType {
+        match self {
+            Self::V4 => ether_type::IPV4,
+            Self::V6 => ether_type::IPV6,
+        }
+    }
+
     /// The length of an IP header without options.
     pub const fn header_length(self) -> usize {
         match self {
@@ -214,6 +222,24 @@ impl Segment {
         }
     }
 
+    /// The same, but for something.
+    pub fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
+        let mut changed = self.clone();
+        change(&mut changed);
+        changed
+    }
+
+    /// The other way.
+    pub fn reversed(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            ..self.clone()
+        }
+    }
+
     /// The whole frame.
     pub fn frame(&self) -> Vec<u8> {
         self.ethernet(&self.ip(None, &self.transport()))
@@ -232,12 +258,8 @@ impl Segment {
     }
 
     fn ethernet(&self, packet: &[u8]) -> Vec<u8> {
-        let ether_type = match self.flow.family {
-            Family::V4 => ether_type::IPV4,
-            Family::V6 => ether_type::IPV6,
-        };
         let macs = [self.destination_mac, self.source_mac];
-        ethernet(macs, &self.tags, ether_type, packet)
+        ethernet(macs, &self.tags, self.flow.family.ether_type(), packet)
     }
 
     /// Puts an IP header before a transport header and its payload, or before the fragment of them at an offset,
@@ -328,6 +350,11 @@ pub fn ethernet(
     }
     frame.extend(payload);
     frame
+}
+
+/// The client's frame to the balancer, untagged.
+pub fn to_balancer(ether_type: EtherType, payload: &[u8]) -> Vec<u8> {
+    ethernet([LAN.mac, CLIENT_MAC], &[], ether_type, payload)
 }
 
 /// An IP header between two addresses of one family.
@@ -450,6 +477,13 @@ impl NeighborMessage {
             options: link_layer_address(2, mac),
             ..self.clone()
         }
+    }
+
+    /// The same, but for something.
+    pub fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
+        let mut changed = self.clone();
+        change(&mut changed);
+        changed
     }
 
     /// The whole frame.

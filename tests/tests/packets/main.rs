@@ -46,6 +46,7 @@ on_both! {
     extension_headers
     find
     fragments
+    icmp
     l2dsr
     malformed
     martians

@@ -43,10 +43,7 @@ fn every_flow(flow: Flow) -> Vec<Case> {
         ..none.clone()
     };
     let passed = |what: &str, extensions: Ipv6Extensions| {
-        let segment = Segment {
-            extensions,
-            ..Segment::to(flow, &NEAR, 80)
-        };
+        let segment = Segment::to(flow, &NEAR, 80).with(|it| it.extensions = extensions);
         Case::segment_passed(what, &segment)
     };
     vec![

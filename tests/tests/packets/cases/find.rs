@@ -21,10 +21,7 @@ fn every_flow(flow: Flow) -> Vec<Case> {
     };
     let passed =
         |what: &str, port| Case::segment_passed(format!("{what} ({port})"), &to(&NEAR, port));
-    let source_port = |source_port| Segment {
-        source_port,
-        ..to(&NEAR, 80)
-    };
+    let source_port = |source_port| to(&NEAR, 80).with(|it| it.source_port = source_port);
     vec![
         forwarded("exact port", &NEAR, 80),
         passed("below every port of the VIP", 79),

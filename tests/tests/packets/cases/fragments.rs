@@ -11,15 +11,9 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn every_flow(flow: Flow) -> Vec<Case> {
-    let whole = Segment {
-        payload: vec![0x5a; 1200],
-        ..Segment::to(flow, &NEAR, 80)
-    };
+    let whole = Segment::to(flow, &NEAR, 80).with(|it| it.payload = vec![0x5a; 1200]);
     let length = flow.protocol.header_length() + whole.payload.len();
-    let to_a_stranger = Segment {
-        destination: flow.family.stranger(),
-        ..whole.clone()
-    };
+    let to_a_stranger = whole.with(|it| it.destination = flow.family.stranger());
     let passed = |what: &str, frame| Case::passed(format!("{flow}: {what}"), frame);
     let mut cases = vec![
         passed("first fragment", whole.fragment(0..800)),

@@ -1,13 +1,14 @@
 //! L2 DSR: the MAC addresses change, and nothing else.
 
 use etherparse::{IpDscp, TcpHeader};
+use lb_common::DropReason::NoRealServer;
+use lb_ebpf::Verdict;
 
 use crate::{
     case::Case,
-    fixture::{DOWN, NEAR, REMOTE},
+    fixture::{DOWN, FAR, LAN, NEAR, REMOTE},
     frames::{Family, Flow, Protocol, SHORTEST, STRANGER_MAC, Segment, padded},
 };
-use lb_common::DropReason::NoRealServer;
 
 /// The longest Ethernet frame that a program sees in one piece, on a page with the kernel's own data.
 const LONGEST_ON_A_PAGE: usize = 3498;
@@ -25,76 +26,49 @@ fn every_flow(flow: Flow) -> Vec<Case> {
     let near = Segment::to(flow, &NEAR, 80);
     let remote = Segment::to(flow, &REMOTE, 81);
     let down = Segment::to(flow, &DOWN, 99);
-    let near_of = |length: usize| Segment {
-        payload: vec![0x5a; length - near.header_length()],
-        ..near.clone()
-    };
-    let empty = Segment {
-        payload: Vec::new(),
-        ..near.clone()
-    };
+    let near_of =
+        |length: usize| near.with(|it| it.payload = vec![0x5a; length - near.header_length()]);
+    let by_far = |segment: &Segment| segment.with(|it| it.destination_mac = FAR.mac);
+    let empty = near.with(|it| it.payload = Vec::new());
     vec![
         Case::forwarded("to a server on the same interface", &near, &NEAR),
         Case::forwarded("to a server on another interface", &remote, &REMOTE),
+        Case {
+            ingress: &FAR,
+            verdict: Verdict::Transmit,
+            ..Case::forwarded(
+                "by the other interface, back out",
+                &by_far(&remote),
+                &REMOTE,
+            )
+        },
+        Case {
+            ingress: &FAR,
+            verdict: Verdict::Redirect(LAN.ifindex),
+            ..Case::forwarded("by the other interface, to this one", &by_far(&near), &NEAR)
+        },
         Case::dropped(
             format!("{flow}: no server is up"),
             down.frame(),
             NoRealServer,
         ),
-        Case::forwarded(
-            "ttl 1",
-            &Segment {
-                ttl: 1,
-                ..near.clone()
-            },
-            &NEAR,
-        ),
+        Case::forwarded("ttl 1", &near.with(|it| it.ttl = 1), &NEAR),
         Case::forwarded(
             "ttl 1, to another interface",
-            &Segment {
-                ttl: 1,
-                ..remote.clone()
-            },
+            &remote.with(|it| it.ttl = 1),
             &REMOTE,
         ),
-        Case::forwarded(
-            "ttl 64",
-            &Segment {
-                ttl: 64,
-                ..near.clone()
-            },
-            &NEAR,
-        ),
-        Case::forwarded(
-            "ttl 255",
-            &Segment {
-                ttl: 255,
-                ..near.clone()
-            },
-            &NEAR,
-        ),
-        Case::forwarded(
-            "ttl 0",
-            &Segment {
-                ttl: 0,
-                ..near.clone()
-            },
-            &NEAR,
-        ),
+        Case::forwarded("ttl 64", &near.with(|it| it.ttl = 64), &NEAR),
+        Case::forwarded("ttl 255", &near.with(|it| it.ttl = 255), &NEAR),
+        Case::forwarded("ttl 0", &near.with(|it| it.ttl = 0), &NEAR),
         Case::forwarded(
             "expedited forwarding, congestion experienced",
-            &Segment {
-                traffic_class: IpDscp::EF.value() << 2 | 3,
-                ..near.clone()
-            },
+            &near.with(|it| it.traffic_class = IpDscp::EF.value() << 2 | 3),
             &NEAR,
         ),
         Case::forwarded(
             "every bit of the traffic class",
-            &Segment {
-                traffic_class: 0xff,
-                ..near.clone()
-            },
+            &near.with(|it| it.traffic_class = 0xff),
             &NEAR,
         ),
         Case::forwarded("no payload", &empty, &NEAR),
@@ -115,17 +89,11 @@ fn every_flow(flow: Flow) -> Vec<Case> {
         Case::forwarded("a jumbo frame", &near_of(JUMBO), &NEAR),
         Case::segment_passed(
             "sent to another station",
-            &Segment {
-                destination_mac: STRANGER_MAC,
-                ..near.clone()
-            },
+            &near.with(|it| it.destination_mac = STRANGER_MAC),
         ),
         Case::segment_passed(
             "on its way to the real server",
-            &Segment {
-                destination_mac: NEAR.server.mac,
-                ..near.clone()
-            },
+            &near.with(|it| it.destination_mac = NEAR.server.mac),
         ),
     ]
 }
@@ -137,18 +105,12 @@ fn ipv4(flow: Flow) -> Vec<Case> {
         .map(|length: usize| {
             // No operation (RFC 791 section 3.1), again and again.
             let options = [1; 40][..length].try_into().expect("at most 40 bytes");
-            let segment = Segment {
-                options,
-                ..near.clone()
-            };
+            let segment = near.with(|it| it.options = options);
             Case::forwarded(format!("{length} bytes of options"), &segment, &NEAR)
         })
         .collect();
     if flow.protocol == Protocol::Udp {
-        let segment = Segment {
-            udp_checksum: false,
-            ..near
-        };
+        let segment = near.with(|it| it.udp_checksum = false);
         cases.push(Case::forwarded("without a UDP checksum", &segment, &NEAR));
     }
     cases

@@ -1,11 +1,9 @@
 //! IP headers that contradict themselves or the frame pass: the kernel counts and drops them.
 
-use etherparse::{EtherType, ether_type};
-
 use crate::{
     case::Case,
-    fixture::{LAN, NEAR},
-    frames::{CLIENT_MAC, Family, Flow, Segment, ethernet},
+    fixture::NEAR,
+    frames::{Family, Flow, Segment, to_balancer},
 };
 
 pub fn cases() -> Vec<Case> {
@@ -17,9 +15,9 @@ pub fn cases() -> Vec<Case> {
 /// The first half byte says otherwise than the EtherType.
 fn versions(flow: Flow) -> Vec<Case> {
     let near = Segment::to(flow, &NEAR, 80);
-    let (right, other_type): (u8, EtherType) = match flow.family {
-        Family::V4 => (4, ether_type::IPV6),
-        Family::V6 => (6, ether_type::IPV4),
+    let (right, other) = match flow.family {
+        Family::V4 => (4, Family::V6),
+        Family::V6 => (6, Family::V4),
     };
     let mut cases: Vec<Case> = (0..=15)
         .filter(|version| *version != right)
@@ -30,7 +28,7 @@ fn versions(flow: Flow) -> Vec<Case> {
         })
         .collect();
     let packet = near.frame().split_off(14);
-    let frame = ethernet([LAN.mac, CLIENT_MAC], &[], other_type, &packet);
+    let frame = to_balancer(other.ether_type(), &packet);
     cases.push(Case::passed(
         format!("{flow}: EtherType of the other version"),
         frame,

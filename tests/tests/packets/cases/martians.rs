@@ -30,20 +30,14 @@ fn every_flow(flow: Flow) -> Vec<Case> {
         ],
     };
     let from = |what: &str, source: IpAddr| {
-        let segment = Segment {
-            source,
-            ..near.clone()
-        };
+        let segment = near.with(|it| it.source = source);
         Case::forwarded(format!("from a {what} address"), &segment, &NEAR)
     };
     let mut cases: Vec<Case> = sources
         .iter()
         .map(|(what, source)| from(what, source.parse().expect("an address")))
         .collect();
-    let source_mac = |source_mac| Segment {
-        source_mac,
-        ..near.clone()
-    };
+    let source_mac = |source_mac| near.with(|it| it.source_mac = source_mac);
     cases.extend([
         from("VIP's own", vip),
         Case::forwarded(

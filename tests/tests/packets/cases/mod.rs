@@ -3,6 +3,7 @@
 pub mod extension_headers;
 pub mod find;
 pub mod fragments;
+pub mod icmp;
 pub mod l2dsr;
 pub mod malformed;
 pub mod martians;
@@ -20,6 +21,7 @@ pub fn all() -> Vec<Case> {
         extension_headers::cases(),
         find::cases(),
         fragments::cases(),
+        icmp::cases(),
         l2dsr::cases(),
         malformed::cases(),
         martians::cases(),

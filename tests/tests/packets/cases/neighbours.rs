@@ -182,10 +182,7 @@ fn solicitations() -> Vec<Case> {
     };
     // A nonce (RFC 3971 section 5.3.2) after the address.
     let nonce = [&multicast.options[..], &[14, 1, 1, 2, 3, 4, 5, 6]].concat();
-    let in_vlans = |tags: &[Tag]| NeighborMessage {
-        tags: tags.to_vec(),
-        ..multicast.clone()
-    };
+    let in_vlans = |tags: &[Tag]| multicast.with(|it| it.tags = tags.to_vec());
     let by_far = multicast.advertisement(FAR.mac, true);
     vec![
         answered("for a VIP", multicast.clone()),
@@ -196,18 +193,9 @@ fn solicitations() -> Vec<Case> {
         ),
         answered(
             "without a source link-layer address",
-            NeighborMessage {
-                options: Vec::new(),
-                ..unicast
-            },
+            unicast.with(|it| it.options = Vec::new()),
         ),
-        answered(
-            "with a nonce",
-            NeighborMessage {
-                options: nonce,
-                ..multicast.clone()
-            },
-        ),
+        answered("with a nonce", multicast.with(|it| it.options = nonce)),
         answered("in a VLAN", in_vlans(&[Tag::q(7)])),
         answered("in two VLANs", in_vlans(&[Tag::ad(9), Tag::q(7)])),
         Case::answered(
@@ -232,10 +220,7 @@ fn other_neighbour_messages() -> Vec<Case> {
     let passed = |what: &str, message: NeighborMessage| {
         Case::passed(format!("neighbour {what}"), message.frame())
     };
-    let of_kind = |kind| NeighborMessage {
-        kind,
-        ..solicitation.clone()
-    };
+    let of_kind = |kind| solicitation.with(|it| it.kind = kind);
     let advertisement = |r#override| {
         Icmpv6Type::NeighborAdvertisement(NeighborAdvertisementHeader {
             router: false,
@@ -243,10 +228,7 @@ fn other_neighbour_messages() -> Vec<Case> {
             r#override,
         })
     };
-    let hop_limit = |hop_limit| NeighborMessage {
-        hop_limit,
-        ..solicitation.clone()
-    };
+    let hop_limit = |hop_limit| solicitation.with(|it| it.hop_limit = hop_limit);
     vec![
         passed(
             "solicitation for another address",

@@ -4,10 +4,9 @@ use etherparse::{EtherType, IpNumber, ether_type, ip_number};
 
 use crate::{
     case::Case,
-    fixture::{LAN, NEAR},
+    fixture::NEAR,
     frames::{
-        BROADCAST, CLIENT_MAC, Family, Flow, SHORTEST, STRANGER_MAC, Segment, datagram, ethernet,
-        ip, padded,
+        BROADCAST, Family, Flow, SHORTEST, STRANGER_MAC, Segment, datagram, ip, padded, to_balancer,
     },
 };
 
@@ -22,17 +21,7 @@ pub fn cases() -> Vec<Case> {
 fn every_flow(flow: Flow) -> Vec<Case> {
     let near = Segment::to(flow, &NEAR, 80);
     let family = flow.family;
-    let to = |destination_mac| Segment {
-        destination_mac,
-        ..near.clone()
-    };
-    let answer = Segment {
-        source: near.destination,
-        destination: near.source,
-        source_port: near.destination_port,
-        destination_port: near.source_port,
-        ..near.clone()
-    };
+    let to = |destination_mac| near.with(|it| it.destination_mac = destination_mac);
     let multicast_mac = match family {
         Family::V4 => [0x01, 0x00, 0x5e, 9, 1, 1],
         Family::V6 => [0x33, 0x33, 0, 0, 0, 1],
@@ -42,15 +31,13 @@ fn every_flow(flow: Flow) -> Vec<Case> {
             "to another address",
             &Segment::between(flow, family.stranger(), 80),
         ),
-        Case::segment_passed("from a VIP to a client", &answer),
+        Case::segment_passed("from a VIP to a client", &near.reversed()),
         Case::segment_passed("a broadcast frame", &to(BROADCAST)),
         Case::segment_passed("a multicast frame", &to(multicast_mac)),
         Case::segment_passed(
             "another station's frame for another address",
-            &Segment {
-                destination_mac: STRANGER_MAC,
-                ..Segment::between(flow, family.stranger(), 80)
-            },
+            &Segment::between(flow, family.stranger(), 80)
+                .with(|it| it.destination_mac = STRANGER_MAC),
         ),
     ]
 }
@@ -76,10 +63,6 @@ fn other_protocols(family: Family) -> Vec<Case> {
         .next()
         .map(|flow| Segment::to(flow, &NEAR, 80).frame().split_off(14))
         .expect("a flow");
-    let ether_type = match family {
-        Family::V4 => ether_type::IPV4,
-        Family::V6 => ether_type::IPV6,
-    };
     let places = [
         ("a VIP", NEAR.vip(family)),
         ("another address", family.stranger()),
@@ -89,7 +72,7 @@ fn other_protocols(family: Family) -> Vec<Case> {
         .flat_map(|protocol| places.map(|place| (protocol, place)))
         .map(|((name, protocol), (place, destination))| {
             let packet = datagram(ip(family.client(), destination, 64), protocol, &inner);
-            let frame = ethernet([LAN.mac, CLIENT_MAC], &[], ether_type, &packet);
+            let frame = to_balancer(family.ether_type(), &packet);
             Case::passed(format!("{name} over {family} to {place}"), frame)
         })
         .collect()
@@ -111,10 +94,7 @@ fn other_ethertypes() -> Vec<Case> {
         ("type 0xffff", 0xffff),
     ]
     .into_iter()
-    .map(|(name, ether_type)| {
-        let macs = [LAN.mac, CLIENT_MAC];
-        Case::passed(name, ethernet(macs, &[], EtherType(ether_type), &packet))
-    })
+    .map(|(name, ether_type)| Case::passed(name, to_balancer(EtherType(ether_type), &packet)))
     .collect()
 }
 
@@ -125,7 +105,7 @@ fn tiny() -> Vec<Case> {
     let mut cases: Vec<Case> = [0, 1, 13, 14, 15, 20, SHORTEST].map(zeros).into();
     cases.extend([1, 13, 14, 15, 20, SHORTEST].map(ones));
     for ether_type in [ether_type::IPV4, ether_type::IPV6, ether_type::ARP] {
-        let header = ethernet([LAN.mac, CLIENT_MAC], &[], ether_type, &[]);
+        let header = to_balancer(ether_type, &[]);
         let padded = padded(header.clone(), SHORTEST);
         cases.push(Case::passed(
             format!("a bare header of {ether_type:?}"),

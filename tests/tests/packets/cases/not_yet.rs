@@ -1,14 +1,17 @@
 //! What should happen and does not yet. A case moves to the file of its subject when it does.
 
+use std::net::IpAddr;
+
 use crate::{
     case::Case,
     fixture::{NEAR, REMOTE},
-    frames::{Family, Flow, STRANGER_MAC, Segment},
+    frames::{Family, Flow, NeighborMessage, STRANGER_MAC, Segment},
 };
 
 pub fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = Flow::all().flat_map(wrong_lengths).collect();
     cases.extend(Flow::all().map(flooded));
+    cases.extend(mapped());
     cases
 }
 
@@ -56,12 +59,28 @@ fn wrong_lengths(flow: Flow) -> Vec<Case> {
 
 /// A switch floods a frame that is another balancer's, with a server on another interface than it comes in by.
 fn flooded(flow: Flow) -> Case {
-    let segment = Segment {
-        destination_mac: STRANGER_MAC,
-        ..Segment::to(flow, &REMOTE, 81)
-    };
+    let segment = Segment::to(flow, &REMOTE, 81).with(|it| it.destination_mac = STRANGER_MAC);
     Case::segment_passed(
         "sent to another station, server on another interface",
         &segment,
     )
+}
+
+/// An IPv4 address mapped into IPv6 has no place on the wire (RFC 4291 section 2.5.5.2), and must not be taken for
+/// the VIP inside it.
+fn mapped() -> Vec<Case> {
+    let IpAddr::V4(vip) = NEAR.vip(Family::V4) else {
+        panic!("a VIP of IPv4")
+    };
+    let vip = vip.to_ipv6_mapped();
+    let solicitation = NeighborMessage::solicitation(vip);
+    let mut cases: Vec<Case> = Flow::over(Family::V6)
+        .map(|flow| Segment::between(flow, vip.into(), 80))
+        .map(|segment| Case::segment_passed("to a VIP of IPv4, mapped", &segment))
+        .collect();
+    cases.push(Case::passed(
+        "neighbour solicitation for a VIP of IPv4, mapped",
+        solicitation.frame(),
+    ));
+    cases
 }

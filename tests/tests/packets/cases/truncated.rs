@@ -17,14 +17,8 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn segments(flow: Flow) -> Vec<Case> {
-    let plain = Segment {
-        payload: Vec::new(),
-        ..Segment::to(flow, &NEAR, 80)
-    };
-    let tagged = |tags: &[Tag]| Segment {
-        tags: tags.to_vec(),
-        ..plain.clone()
-    };
+    let plain = Segment::to(flow, &NEAR, 80).with(|it| it.payload = Vec::new());
+    let tagged = |tags: &[Tag]| plain.with(|it| it.tags = tags.to_vec());
     let mut variants = vec![
         ("", plain.clone()),
         (" with a tag", tagged(&TAGS[1..])),
@@ -32,7 +26,7 @@ fn segments(flow: Flow) -> Vec<Case> {
     ];
     if flow.family == Family::V4 {
         let options = [1; 40].as_slice().try_into().expect("40 bytes fit");
-        variants.push((" with options", Segment { options, ..plain }));
+        variants.push((" with options", plain.with(|it| it.options = options)));
     }
     variants
         .into_iter()

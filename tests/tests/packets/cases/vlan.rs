@@ -11,14 +11,8 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn every_flow(flow: Flow) -> Vec<Case> {
-    let near = |tags: &[Tag]| Segment {
-        tags: tags.to_vec(),
-        ..Segment::to(flow, &NEAR, 80)
-    };
-    let remote = |tags: &[Tag]| Segment {
-        tags: tags.to_vec(),
-        ..Segment::to(flow, &REMOTE, 81)
-    };
+    let near = |tags: &[Tag]| Segment::to(flow, &NEAR, 80).with(|it| it.tags = tags.to_vec());
+    let remote = |tags: &[Tag]| Segment::to(flow, &REMOTE, 81).with(|it| it.tags = tags.to_vec());
     let (single, double) = (&[Tag::q(7)], &[Tag::ad(9), Tag::q(7)]);
     vec![
         Case::forwarded("802.1Q", &near(single), &NEAR),
