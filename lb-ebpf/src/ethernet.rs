@@ -35,7 +35,7 @@ impl Tags {
             let tag = frame.skip(ETHERNET - 2 + TAG)?.view::<TAG>()?;
             tag.set_u32::<0>(self.0[1]);
         }
-        let end = frame.skip(offset - 2)?.view::<2>()?;
+        let end = frame.skip_to(offset - 2)?.view::<2>()?;
         end.set_u16::<0>(ethertype.to_be());
         Some(())
     }

@@ -23,9 +23,14 @@ pub fn forward(
     hash: u64,
 ) -> Verdict {
     let server = choice.real_server;
-    let bytes = packet.frame().len();
-    let same_interface = server.ifindex == packet.ingress_ifindex();
-    if same_interface && !is_for(packet.frame(), server.source_mac) {
+    let ingress = packet.ingress_ifindex();
+    let same_interface = server.ifindex == ingress;
+    let ours = if same_interface {
+        Some(server.source_mac)
+    } else {
+        tables.interface(ingress).map(|interface| interface.mac)
+    };
+    if destination(packet.frame()) != ours {
         return Verdict::Pass;
     }
     let tunnel = choice.virtual_server.forward == Forward::L3Dsr as u8;
@@ -50,7 +55,7 @@ pub fn forward(
     if readdress(packet.frame(), server).is_none() {
         return Verdict::Pass;
     }
-    tables.count(choice.id, choice.counters, bytes);
+    tables.count(choice.id, choice.counters, ip.end() as u64);
     if same_interface {
         Verdict::Transmit
     } else {
@@ -59,10 +64,8 @@ pub fn forward(
 }
 
 #[inline(always)]
-fn is_for(frame: Frame<'_>, mac: [u8; 6]) -> bool {
-    frame
-        .view::<ETHERNET>()
-        .is_some_and(|header| header.mac::<0>() == mac)
+fn destination(frame: Frame<'_>) -> Option<[u8; 6]> {
+    Some(frame.view::<ETHERNET>()?.mac::<0>())
 }
 
 /// The frame goes on to the real server, or to the router in between, from us. For L2 DSR this is all.

@@ -9,7 +9,7 @@ use lb_ebpf::Verdict;
 use self::{maps::Maps, packet::XdpPacket};
 
 /// Attached to each interface of the configuration.
-#[xdp]
+#[xdp(frags)]
 pub fn balancer(context: XdpContext) -> u32 {
     match lb_ebpf::balance(&mut XdpPacket(&context), &Maps) {
         Verdict::Pass => xdp_action::XDP_PASS,

@@ -64,17 +64,28 @@ pub fn balance(packet: &mut impl Packet, tables: &impl Tables) -> Verdict {
         Parsed::NeighborSolicitation(solicitation) => {
             Err(answer::neighbor_solicitation(packet, tables, solicitation))
         }
-        Parsed::EchoRequest(request) => Err(answer::echo(packet, tables, request)),
-        Parsed::Other => Err(Verdict::Pass),
+        Parsed::EchoRequest(request) if is_whole(packet, request.end) => {
+            Err(answer::echo(packet, tables, request))
+        }
+        Parsed::EchoRequest(_) | Parsed::Other => Err(Verdict::Pass),
     };
     let verdict = match ip {
-        Ok(ip) => ip_packet(packet, tables, &ip),
+        Ok(ip) if is_whole(packet, ip.end()) => ip_packet(packet, tables, &ip),
+        Ok(_) => Verdict::Pass,
         Err(verdict) => verdict,
     };
     if let Verdict::Drop(reason) = verdict {
         tables.count_drop(reason);
     }
     verdict
+}
+
+/// Whether the packet ends at `end` or later. Linux, too, takes a shorter one for damaged (net/ipv4/ip_input.c,
+/// `ip_rcv_core`).
+#[inline(always)]
+fn is_whole(packet: &mut impl Packet, end: usize) -> bool {
+    let end = end as u64;
+    end <= packet.frame().len() || end <= packet.len()
 }
 
 #[inline(always)]
