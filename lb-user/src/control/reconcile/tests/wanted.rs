@@ -148,6 +148,6 @@ pub fn any_desired() -> impl Strategy<Value = Desired> {
         })
 }
 
-pub fn server_name(n: u8) -> &'static str {
+fn server_name(n: u8) -> &'static str {
     server(n).0
 }
