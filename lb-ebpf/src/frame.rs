@@ -7,6 +7,8 @@
 
 use core::marker::PhantomData;
 
+use crate::checksum::Checksum;
+
 /// A packet that can change its length.
 pub trait Packet {
     /// The bytes from the Ethernet header on.
@@ -15,6 +17,10 @@ pub trait Packet {
     /// Makes the packet longer (by zeros, at the end) or shorter. `false` if there is no room: then
     /// nothing changed.
     fn adjust_tail(&mut self, bytes: i32) -> bool;
+
+    /// Makes the packet longer (`bytes` below 0) or shorter at its beginning. What new bytes hold is not
+    /// defined. `false` if there is no room: then nothing changed.
+    fn adjust_head(&mut self, bytes: i32) -> bool;
 
     /// Index of the interface that the packet came in by.
     fn ingress_ifindex(&self) -> u32;
@@ -54,7 +60,7 @@ impl<'packet> Frame<'packet> {
     /// How many bytes there are.
     #[inline(always)]
     pub fn len(self) -> u64 {
-        (self.end as usize - self.start as usize) as u64
+        distance(self.start, self.end)
     }
 
     /// Whether there are no bytes.
@@ -105,6 +111,17 @@ macro_rules! accessors {
 }
 
 impl<const N: usize> View<'_, N> {
+    /// Adds all bytes to a checksum; `N` is a multiple of 8.
+    #[inline(always)]
+    pub fn add_to(self, mut checksum: Checksum) -> Checksum {
+        const { assert!(N.is_multiple_of(8)) };
+        for index in 0..N / 8 {
+            // SAFETY: the view proves that the bytes are there.
+            checksum = checksum.add_u64(unsafe { load(self.start.add(index * 8).cast()) });
+        }
+        checksum
+    }
+
     accessors! {
         u8 set_u8 u8;
         u16 set_u16 u16;
@@ -140,6 +157,24 @@ impl<const N: usize> View<'_, N> {
             );
         }
     }
+}
+
+/// Bytes from `start` to `end`. Where only 32 bits of it are needed the compiler would subtract only those, and
+/// the verifier allows no such arithmetic on pointers.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn distance(start: *mut u8, end: *mut u8) -> u64 {
+    let mut distance = end as u64;
+    // SAFETY: a subtraction.
+    unsafe {
+        core::arch::asm!("{0} -= {1}", inout(reg) distance, in(reg) start, options(pure, nomem, nostack));
+    }
+    distance
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn distance(start: *mut u8, end: *mut u8) -> u64 {
+    (end as usize - start as usize) as u64
 }
 
 /// Headers are not aligned to their fields. The verifier allows unaligned packet access where the

@@ -16,10 +16,7 @@ pub fn balancer(context: XdpContext) -> u32 {
         Verdict::Transmit => xdp_action::XDP_TX,
         // SAFETY: a plain helper call.
         Verdict::Redirect(ifindex) => unsafe { bpf_redirect(ifindex, 0) as u32 },
-        Verdict::Drop(reason) => {
-            maps::count_drop(reason);
-            xdp_action::XDP_DROP
-        }
+        Verdict::Drop(_) => xdp_action::XDP_DROP,
     }
 }
 

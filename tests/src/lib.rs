@@ -19,7 +19,7 @@
 
 mod builder;
 mod daemon;
-mod device_features;
+pub mod device_features;
 mod http_client;
 mod http_server;
 mod lab;

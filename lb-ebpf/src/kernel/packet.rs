@@ -1,6 +1,9 @@
 //! A packet in an XDP context.
 
-use aya_ebpf::{helpers::bpf_xdp_adjust_tail, programs::XdpContext};
+use aya_ebpf::{
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    programs::XdpContext,
+};
 use lb_ebpf::{Frame, Packet};
 
 /// The packet of an XDP context.
@@ -17,6 +20,12 @@ impl Packet for XdpPacket<'_> {
     fn adjust_tail(&mut self, bytes: i32) -> bool {
         // SAFETY: no frame of this packet outlives the borrow of `self`.
         unsafe { bpf_xdp_adjust_tail(self.0.ctx, bytes) == 0 }
+    }
+
+    #[inline(always)]
+    fn adjust_head(&mut self, bytes: i32) -> bool {
+        // SAFETY: as in `adjust_tail`.
+        unsafe { bpf_xdp_adjust_head(self.0.ctx, bytes) == 0 }
     }
 
     #[inline(always)]

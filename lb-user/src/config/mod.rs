@@ -18,6 +18,7 @@ mod model;
 mod name;
 mod path;
 mod ports;
+mod prefix;
 mod real_servers;
 mod schema;
 mod suggest;
@@ -34,7 +35,7 @@ use std::path::Path;
 pub use error::{Diagnostic, LoadError, Position};
 pub use mac::{MacAddress, MacAddressError};
 pub use model::{
-    Binding, Config, Control, Forward, Interface, Limits, Predictor, Protocol, RealServer,
+    Binding, Config, Control, Forward, Interface, Limits, Predictor, Protocol, RealServer, Tunnel,
     VirtualServer, XdpMode,
 };
 pub use ports::Ports;

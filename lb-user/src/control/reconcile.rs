@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytemuck::Zeroable;
+use ipnet::IpNet;
 use lb_common::{
     Address, Binding, Control, Directory, Name, PredictorTable, RealServer, TableBlock,
     VirtualServer,
@@ -19,11 +20,14 @@ use lb_common::{
 
 use super::{
     allocator::Allocator,
-    desired::{self, Desired, Link},
+    desired::{self, Desired, LastKnownLinks, Link},
     directory::{self, Image, Place, Service},
     maglev::{self, Share},
 };
-use crate::dataplane::{Sizes, Tables};
+use crate::{
+    config::Forward,
+    dataplane::{Sizes, Tables},
+};
 
 /// What the reconciler needs beside the tables.
 pub trait Platform {
@@ -145,17 +149,17 @@ impl<P: Platform> Reconciler<P> {
         }
     }
 
-    /// How each address was last reached.
-    pub fn last_known_links(&self) -> HashMap<IpAddr, Link> {
+    /// How each address was last reached, by each way to forward.
+    pub fn last_known_links(&self) -> LastKnownLinks {
         let entries = self.state.real_servers.keys();
         entries
             .map(|entry| {
-                let link = Link {
-                    ifindex: entry.ifindex,
-                    source_mac: entry.source_mac,
-                    destination_mac: entry.destination_mac,
+                let link = link(entry);
+                let forward = match link.outer_source {
+                    None => Forward::L2dsr,
+                    Some(_) => Forward::L3dsr,
                 };
-                (entry.address.into(), link)
+                ((entry.address.into(), forward), link)
             })
             .collect()
     }
@@ -538,6 +542,7 @@ impl Plan {
                     vip: wanted.vip,
                     protocol: wanted.protocol,
                     ports: &wanted.ports,
+                    up: wanted.state() == desired::State::Up,
                 });
             directory::build(services, place)
         };
@@ -747,9 +752,39 @@ fn real_server(server: &str, address: IpAddr, link: &Link) -> RealServer {
         source_mac: link.source_mac,
         ifindex: link.ifindex,
         address: address.into(),
+        outer_source: link
+            .outer_source
+            .map_or(Address::zeroed(), |network| network.network().into()),
+        outer_source_spread: link.outer_source.map_or(0, spread),
+        mtu: link.mtu,
         name: name(server),
         ..RealServer::zeroed()
     }
+}
+
+/// The reverse of [`real_server`].
+fn link(entry: &RealServer) -> Link {
+    let host_bits = entry.outer_source_spread.count_ones() as u8;
+    let outer_source = (entry.outer_source != Address::zeroed()).then(|| {
+        let address = IpAddr::from(entry.outer_source);
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        IpNet::new(address, bits - host_bits).expect("at most 32 bits are spread over")
+    });
+    Link {
+        ifindex: entry.ifindex,
+        source_mac: entry.source_mac,
+        destination_mac: entry.destination_mac,
+        mtu: entry.mtu,
+        outer_source,
+    }
+}
+
+/// The host bits of a network, as they lie in the last four bytes of an address.
+fn spread(network: IpNet) -> u32 {
+    let host_bits = u32::from(network.max_prefix_len() - network.prefix_len());
+    1u32.checked_shl(host_bits)
+        .map_or(u32::MAX, |end| end - 1)
+        .to_be()
 }
 
 fn entry(server: &str, wanted: &desired::VirtualServer, slot: &Slot) -> VirtualServer {

@@ -6,7 +6,9 @@ mod rates;
 mod report;
 
 use std::{
+    collections::HashSet,
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -159,11 +161,15 @@ impl Daemon {
 
     /// A balancer that starts while it forwards already needs no answers: it knows the MAC addresses.
     async fn wait_for_first_answers(&mut self) {
-        let known = self.reconciler.last_known_links();
+        let known: HashSet<IpAddr> = self
+            .reconciler
+            .last_known_links()
+            .into_keys()
+            .map(|(address, _)| address)
+            .collect();
         let settled = |view: &View| {
             view.next_hops.iter().all(|(address, next_hop)| {
-                !matches!(next_hop, Err(Unreachable::Resolving { .. }))
-                    || known.contains_key(address)
+                !matches!(next_hop, Err(Unreachable::Resolving { .. })) || known.contains(address)
             })
         };
         let _ = timeout(FIRST_ANSWERS, self.network.wait_for(settled)).await;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use aya::maps::MapType;
 use lb_common::{
-    Binding, Control, Counters, DropReason, Interface, PortRange, RealServer, TableBlock, Vip,
-    VipBucket, VirtualServer,
+    Binding, Control, Counters, Datagram, DropReason, ErrorBudget, FirstFragment, Interface,
+    PortRange, RealServer, TableBlock, Vip, VipBucket, VirtualServer,
 };
 
 use super::Sizes;
@@ -47,17 +47,20 @@ pub struct Incompatible {
 }
 
 /// All maps.
-pub fn maps(sizes: &Sizes) -> [MapLayout; 12] {
-    fn map<T>(name: &'static str, kind: MapType, max_entries: u32) -> MapLayout {
+pub fn maps(sizes: &Sizes) -> [MapLayout; 15] {
+    fn keyed<K, V>(name: &'static str, kind: MapType, max_entries: u32) -> MapLayout {
         let shape = Shape {
             kind,
-            key_size: size_of::<u32>() as u32,
-            value_size: size_of::<T>() as u32,
+            key_size: size_of::<K>() as u32,
+            value_size: size_of::<V>() as u32,
             max_entries,
         };
         MapLayout { name, shape }
     }
-    use MapType::{Array, Hash, PerCpuArray};
+    fn map<V>(name: &'static str, kind: MapType, max_entries: u32) -> MapLayout {
+        keyed::<u32, V>(name, kind, max_entries)
+    }
+    use MapType::{Array, Hash, LruHash, PerCpuArray};
     [
         map::<Control>("control", Array, 1),
         map::<VipBucket>("vip_buckets", Array, sizes.vip_buckets),
@@ -68,6 +71,9 @@ pub fn maps(sizes: &Sizes) -> [MapLayout; 12] {
         map::<Binding>("bindings", Array, sizes.bindings),
         map::<RealServer>("real_servers", Array, sizes.real_servers),
         map::<Interface>("interfaces", Hash, sizes.interfaces),
+        keyed::<Datagram, FirstFragment>("fragments", LruHash, sizes.fragments),
+        map::<ErrorBudget>("error_budget", PerCpuArray, 1),
+        map::<[u64; 8]>("scratch", PerCpuArray, 1),
         map::<Counters>(
             "virtual_server_counters",
             PerCpuArray,
