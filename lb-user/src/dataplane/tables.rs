@@ -56,7 +56,8 @@ impl Sizes {
             vip_buckets: 2 * buckets.next_power_of_two(),
             vips: 2 * (virtual_servers + 1),
             port_ranges: 2 * virtual_servers,
-            virtual_servers: virtual_servers + 1,
+            // A renamed one, or all of them, is written beside the old one.
+            virtual_servers: 2 * virtual_servers + 1,
             table_blocks: virtual_servers * Self::TABLE_BLOCKS_PER_VIRTUAL_SERVER
                 + Self::EXTRA_TABLE_BLOCKS,
             bindings: virtual_servers * Self::BINDINGS_PER_VIRTUAL_SERVER
