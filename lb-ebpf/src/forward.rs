@@ -6,7 +6,7 @@ use crate::{
     Choice, Verdict, encapsulate,
     frame::{Frame, Packet},
     parse::{ETHERNET, IPV4, IPV6, IpPacket},
-    tables::Tables,
+    tables::State,
     too_big,
 };
 
@@ -17,7 +17,7 @@ use crate::{
 #[inline(always)]
 pub fn forward(
     packet: &mut impl Packet,
-    tables: &impl Tables,
+    tables: &impl State,
     ip: &IpPacket,
     choice: &Choice<'_>,
     hash: u64,

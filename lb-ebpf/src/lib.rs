@@ -26,7 +26,7 @@ use lb_common::{DropReason, RealServer, VirtualServer};
 use self::parse::{Fragment, IpPacket, Parsed};
 pub use self::{
     frame::{Frame, Packet},
-    tables::Tables,
+    tables::{State, Tables},
 };
 
 /// What becomes of a packet.
@@ -56,7 +56,7 @@ pub struct Choice<'tables> {
 
 /// The path of a packet.
 #[inline(always)]
-pub fn balance(packet: &mut impl Packet, tables: &impl Tables) -> Verdict {
+pub fn balance(packet: &mut impl Packet, tables: &impl State) -> Verdict {
     let ip = match parse::parse(packet.frame()) {
         Parsed::Ip(ip) => Ok(ip),
         Parsed::UnusualIp(ip) => tables.forget(ip).ok_or(Verdict::Pass),
@@ -89,7 +89,7 @@ fn is_whole(packet: &mut impl Packet, end: usize) -> bool {
 }
 
 #[inline(always)]
-fn ip_packet(packet: &mut impl Packet, tables: &impl Tables, ip: &IpPacket) -> Verdict {
+fn ip_packet(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket) -> Verdict {
     let hash = ip.flow.hash();
     let choice = match ip.fragment {
         Fragment::Later(identification) => fragments::follow(tables, ip, identification),
@@ -103,7 +103,7 @@ fn ip_packet(packet: &mut impl Packet, tables: &impl Tables, ip: &IpPacket) -> V
 
 /// Where a packet with ports goes.
 #[inline(always)]
-fn choose<'t>(tables: &'t impl Tables, ip: &IpPacket, hash: u64) -> Result<Choice<'t>, Verdict> {
+fn choose<'t>(tables: &'t impl State, ip: &IpPacket, hash: u64) -> Result<Choice<'t>, Verdict> {
     let Some((id, virtual_server)) = find::virtual_server(tables, &ip.flow) else {
         fragments::remember_passed(tables, ip);
         return Err(Verdict::Pass);
@@ -120,7 +120,7 @@ fn choose<'t>(tables: &'t impl Tables, ip: &IpPacket, hash: u64) -> Result<Choic
 impl<'tables> Choice<'tables> {
     /// The real server at an offset from the virtual server's first binding; `None` if there is none.
     #[inline(always)]
-    fn new(
+    pub fn new(
         tables: &'tables impl Tables,
         id: u32,
         virtual_server: &'tables VirtualServer,

@@ -38,12 +38,12 @@ const SAMPLE_RATES_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT, which leave forwarding in place, or until a client asks to stop it.
 pub async fn run(config_path: &Path) -> Result<()> {
+    let config_text = read(config_path)?;
+    let config = Config::parse(&config_path.display().to_string(), &config_text)?;
     ensure!(
         nix::unistd::geteuid().is_root(),
         "lb run needs root: it loads programs into the kernel"
     );
-    let config_text = read(config_path)?;
-    let config = Config::parse(&config_path.display().to_string(), &config_text)?;
     let mut events = Events::new(config_path)?;
     let mut daemon = Daemon::start(config_path, config_text, config).await?;
     let (requests, mut incoming) = mpsc::channel(16);

@@ -33,7 +33,7 @@ pub enum AttachError {
         interface: String,
     },
     /// The driver has no XDP.
-    #[error("{interface} can't run XDP in {mode} mode: {source}; try xdp: {other}")]
+    #[error("{interface} can't run XDP in {mode} mode (try xdp: {other})")]
     Refused {
         /// Its name.
         interface: String,

@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytemuck::Pod;
-use lb_ebpf::{find, predict};
+use lb_ebpf::find;
 use nix::{
     sys::memfd::{MFdFlags, memfd_create},
     unistd::ftruncate,
@@ -24,7 +24,7 @@ use nix::{
 use proptest::{collection::vec, prelude::*};
 
 use self::{
-    packet::{Found, flow, flows, services, slots, walk},
+    packet::{Found, chosen, flow, flows, services, slots, walk},
     wanted::{
         REAL_SERVERS, VIRTUAL_SERVERS, any_desired, desired, link, member, port, server, vip,
         virtual_server,
@@ -46,6 +46,7 @@ const SIZES: Sizes = Sizes {
     bindings: 512,
     real_servers: 2 * REAL_SERVERS + 1,
     interfaces: 1,
+    fragments: 1,
 };
 
 /// Remembers which counters were reset.
@@ -308,9 +309,7 @@ proptest! {
                 let moving = gives_up_port(&before, &after, old, new) && name(&now) == name(old);
                 prop_assert!(either || moving, "{:?}: {:?}, from {:?} to {:?}", flow, now, old, new);
                 if let (Some(virtual_server), true) = (in_flight, is_served(old)) {
-                    let chosen = predict::real_server(tables, virtual_server, flow);
-                    let chosen = chosen.map(|(_, server)| server.name.as_str().unwrap().to_owned());
-                    prop_assert_eq!(&chosen, &old.as_ref().unwrap().1);
+                    prop_assert_eq!(&chosen(tables, virtual_server, flow), &old.as_ref().unwrap().1);
                 }
             }
             Ok(())

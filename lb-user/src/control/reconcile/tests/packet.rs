@@ -7,7 +7,7 @@ use lb_common::{
     Address, Binding, Control, Interface, Name, PortRange, RealServer, TableBlock, Vip, VipBucket,
     VirtualServer,
 };
-use lb_ebpf::{find, parse::Flow, predict};
+use lb_ebpf::{Choice, find, parse::Flow, predict};
 
 use super::wanted::vip;
 use crate::{
@@ -49,7 +49,6 @@ impl lb_ebpf::Tables for Tables {
     fn interface(&self, _: u32) -> Option<&Interface> {
         None
     }
-    fn count(&self, _: u32, _: u32, _: u64) {}
 }
 
 /// Where the directory may lead: every VIP and one that is none, ports at the edges of all that `any_desired`
@@ -87,12 +86,21 @@ pub type Found = Option<(String, Option<String>)>;
 
 pub fn walk(tables: &Tables, flow: &Flow) -> Found {
     let (_, virtual_server) = find::virtual_server(tables, flow)?;
-    let chosen = predict::real_server(tables, virtual_server, flow);
-    let text = |name: Name| name.as_str().unwrap().to_owned();
     Some((
         text(virtual_server.name),
-        chosen.map(|(_, server)| text(server.name)),
+        chosen(tables, virtual_server, flow),
     ))
+}
+
+/// The name of the real server that the predictor chooses.
+pub fn chosen(tables: &Tables, virtual_server: &VirtualServer, flow: &Flow) -> Option<String> {
+    let binding = predict::binding(tables, virtual_server, flow.hash())?;
+    let choice = Choice::new(tables, 0, virtual_server, binding)?;
+    Some(text(choice.real_server.name))
+}
+
+fn text(name: Name) -> String {
+    name.as_str().unwrap().to_owned()
 }
 
 /// The real server behind each slot of a virtual server's predictor table.

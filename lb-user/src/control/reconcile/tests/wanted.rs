@@ -25,6 +25,8 @@ pub fn link(mac: u8) -> Link {
         ifindex: 2,
         source_mac: [2, 0, 0, 0, 0, 1],
         destination_mac: [2, 0, 0, 0, 1, mac],
+        mtu: 1500,
+        outer_source: None,
     }
 }
 
