@@ -1,20 +1,25 @@
-//! The packet logic of the balancer.
+//! The packet logic of the balancer, and of the decapsulator for real servers.
 //!
-//! [`balance`] is the path of a packet, top to bottom; each step is a file of its own. All of it works
-//! on a [`Packet`] and on [`Tables`], so that it compiles for the kernel (`main.rs` gives it the XDP
-//! context and BPF maps) and for the host (tests and fuzzing give it byte vectors and plain tables).
+//! [`balance`] is the path of a packet through the balancer, top to bottom; each step is a file of its
+//! own. [`decapsulate`](decapsulate::decapsulate) is all that the decapsulator does. All of it works on a [`Packet`]
+//! and on tables that are traits, so that it compiles for the kernel (the programs in `bin` give it
+//! the XDP context and BPF maps) and for the host (tests and fuzzing give it byte vectors and plain
+//! tables).
 
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod answer;
 pub mod checksum;
+pub mod decapsulate;
 pub mod encapsulate;
 pub mod ethernet;
 pub mod find;
 pub mod forward;
 pub mod fragments;
 pub mod frame;
+#[cfg(feature = "kernel")]
+pub mod kernel;
 pub mod parse;
 pub mod predict;
 pub mod protect;
@@ -64,13 +69,14 @@ pub fn balance(packet: &mut impl Packet, tables: &impl State) -> Verdict {
         Parsed::NeighborSolicitation(solicitation) => {
             Err(answer::neighbor_solicitation(packet, tables, solicitation))
         }
-        Parsed::EchoRequest(request) if is_whole(packet, request.end) => {
+        Parsed::EchoRequest(request) if packet.reaches(request.end) => {
             Err(answer::echo(packet, tables, request))
         }
         Parsed::EchoRequest(_) | Parsed::Other => Err(Verdict::Pass),
     };
     let verdict = match ip {
-        Ok(ip) if is_whole(packet, ip.end()) => ip_packet(packet, tables, &ip),
+        Ok(ip) if packet.reaches(ip.end()) => ip_packet(packet, tables, &ip),
+        // Linux, too, takes it for damaged (net/ipv4/ip_input.c, `ip_rcv_core`).
         Ok(_) => Verdict::Pass,
         Err(verdict) => verdict,
     };
@@ -78,14 +84,6 @@ pub fn balance(packet: &mut impl Packet, tables: &impl State) -> Verdict {
         tables.count_drop(reason);
     }
     verdict
-}
-
-/// Whether the packet ends at `end` or later. Linux, too, takes a shorter one for damaged (net/ipv4/ip_input.c,
-/// `ip_rcv_core`).
-#[inline(always)]
-fn is_whole(packet: &mut impl Packet, end: usize) -> bool {
-    let end = end as u64;
-    end <= packet.frame().len() || end <= packet.len()
 }
 
 #[inline(always)]

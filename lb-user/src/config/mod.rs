@@ -33,6 +33,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use error::{Diagnostic, LoadError, Position};
+pub use interface_name::InterfaceName;
 pub use mac::{MacAddress, MacAddressError};
 pub use model::{
     Binding, Config, Control, Forward, Interface, Limits, Predictor, Protocol, RealServer, Tunnel,

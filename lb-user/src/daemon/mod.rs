@@ -14,7 +14,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use aya::Ebpf;
 use tokio::{
     select,
     signal::unix::{SignalKind, signal},
@@ -28,7 +27,7 @@ use crate::{
     api::server::{self, Request},
     config::Config,
     control::{Desired, Reconciler, desired::desired},
-    dataplane::{CounterMaps, Pins, Sizes, load, pins},
+    dataplane::{CounterMaps, Pins, Program, Sizes, load, pins},
     net::{self, Targets, Unreachable, View},
 };
 
@@ -123,7 +122,7 @@ struct Daemon {
     reconciler: Reconciler<CounterMaps>,
     interfaces: Interfaces,
     rates: Rates,
-    ebpf: Ebpf,
+    balancer: Program,
     pins: Pins,
     _lock: pins::Lock,
 }
@@ -148,13 +147,13 @@ impl Daemon {
             reconciler,
             interfaces: Interfaces::new(loaded.interfaces),
             rates: Rates::default(),
-            ebpf: loaded.ebpf,
+            balancer: loaded.balancer,
             pins,
             _lock: lock,
         };
         daemon.wait_for_first_answers().await;
         daemon.reconcile(&daemon.config.clone())?;
-        load::pin_balancer(&mut daemon.ebpf, &daemon.pins)?;
+        daemon.balancer.pin(&daemon.pins)?;
         daemon.attach(&daemon.config.clone())?;
         Ok(daemon)
     }
@@ -189,7 +188,7 @@ impl Daemon {
     fn attach(&mut self, config: &Config) -> Result<()> {
         let view = self.network.borrow().clone();
         self.interfaces
-            .attach(&mut self.ebpf, &self.pins, config, &view)
+            .attach(&mut self.balancer, &self.pins, config, &view)
     }
 
     /// The network changed: interfaces may have come, and real servers moved.
@@ -252,7 +251,7 @@ impl Daemon {
 
     /// Ends forwarding.
     fn stop(&mut self) -> Result<()> {
-        self.interfaces.detach_all(&mut self.ebpf, &self.pins)?;
+        self.interfaces.detach_all(&mut self.balancer, &self.pins)?;
         self.pins.remove()?;
         info!("forwarding ended");
         Ok(())

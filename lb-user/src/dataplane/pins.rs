@@ -1,4 +1,4 @@
-//! The pins: what keeps forwarding alive without a daemon, and what the next daemon takes over.
+//! The pins: what keeps a program working without a process, and what the next process takes over.
 
 use std::{
     fs::{self, File},
@@ -49,6 +49,27 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PinError
     move |error| PinError::Io { what, path, error }
 }
 
+/// What stands for an interface in the BPF file system, which keeps dots for itself (kernel/bpf/inode.c,
+/// `bpf_lookup`). An interface's name has no colon (net/core/dev.c, `dev_valid_name`): one stands for
+/// the other.
+pub fn file_name(interface: &str) -> String {
+    interface.replace('.', ":")
+}
+
+/// The interfaces that something in a directory stands for; none if there is no directory.
+pub fn interfaces_in(directory: &Path) -> Result<Vec<String>, PinError> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed("list", directory))?,
+    };
+    entries
+        .map(|entry| {
+            let entry = entry.map_err(failed("list", directory))?;
+            Ok(entry.file_name().to_string_lossy().replace(':', "."))
+        })
+        .collect()
+}
+
 /// The directory `pin_path` and what lies in it.
 #[derive(Clone, Debug)]
 pub struct Pins {
@@ -79,11 +100,9 @@ impl Pins {
         self.root.join("progs").join(name)
     }
 
-    /// Where the link of an interface is pinned. The BPF file system keeps dots for itself
-    /// (kernel/bpf/inode.c, `bpf_lookup`), and an interface's name has no colon (net/core/dev.c,
-    /// `dev_valid_name`): one stands for the other.
+    /// Where the link of an interface is pinned.
     pub fn link(&self, interface: &str) -> PathBuf {
-        self.links().join(interface.replace('.', ":"))
+        self.links().join(file_name(interface))
     }
 
     fn links(&self) -> PathBuf {
@@ -151,17 +170,7 @@ impl Pins {
 
     /// The interfaces that have a pinned link.
     pub fn linked_interfaces(&self) -> Result<Vec<String>, PinError> {
-        let links = self.links();
-        let entries = match fs::read_dir(&links) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(failed("list", &links))?,
-        };
-        entries
-            .map(|entry| {
-                let entry = entry.map_err(failed("list", &links))?;
-                Ok(entry.file_name().to_string_lossy().replace(':', "."))
-            })
-            .collect()
+        interfaces_in(&self.links())
     }
 
     /// Removes a pin. A link that nothing else holds is detached by that.

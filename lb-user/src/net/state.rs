@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::neighbour::NeighbourMessage;
 use nix::errno::Errno;
 
+use super::address::{self, InterfaceAddress};
 use super::link;
 use super::neighbour::{self, Answer, Entry, NeighbourKey, NextNudge, Nudge};
 use super::route::{self, Route};
@@ -37,6 +39,7 @@ const NUDGE_PAUSE: Duration = Duration::from_millis(40);
 #[derive(Debug, Default)]
 pub(super) struct State {
     interfaces: BTreeMap<u32, (String, Interface)>,
+    addresses: BTreeSet<InterfaceAddress>,
     /// The kernel's neighbour table, all of it: an entry that already is as it should be makes no
     /// event when a target comes to need it.
     table: HashMap<NeighbourKey, Entry>,
@@ -87,11 +90,12 @@ impl State {
         }
     }
 
-    /// Takes in the kernel's links and neighbours as dumped, in place of all that was known of them,
-    /// and puts all routes in doubt.
+    /// Takes in the kernel's links, addresses and neighbours as dumped, in place of all that was known
+    /// of them, and puts all routes in doubt.
     pub(super) fn synchronise(
         &mut self,
         links: &[LinkMessage],
+        addresses: &[AddressMessage],
         neighbours: &[NeighbourMessage],
         now: Instant,
     ) {
@@ -102,6 +106,12 @@ impl State {
             .collect();
         if self.interfaces != interfaces {
             self.interfaces = interfaces;
+            self.show(now);
+        }
+
+        let addresses = addresses.iter().filter_map(address::address).collect();
+        if self.addresses != addresses {
+            self.addresses = addresses;
             self.show(now);
         }
 
@@ -152,9 +162,19 @@ impl State {
                     self.doubt_routes(destinations, now);
                 }
             }
-            M::NewAddress(_) | M::DelAddress(_) | M::NewRule(_) | M::DelRule(_) => {
+            M::NewAddress(message) => {
+                self.addresses.extend(address::address(&message));
+                self.show(now);
                 self.doubt_all_routes(now);
             }
+            M::DelAddress(message) => {
+                if let Some(address) = address::address(&message) {
+                    self.addresses.remove(&address);
+                }
+                self.show(now);
+                self.doubt_all_routes(now);
+            }
+            M::NewRule(_) | M::DelRule(_) => self.doubt_all_routes(now),
             _ => {}
         }
     }
@@ -269,6 +289,7 @@ impl State {
         View {
             next_hops: next_hops.collect(),
             interfaces: self.interfaces.values().cloned().collect(),
+            addresses: self.addresses.iter().map(|it| it.address.addr()).collect(),
         }
     }
 
@@ -329,6 +350,7 @@ impl State {
             return;
         }
         // Should the index be used again, what was known there is void.
+        self.addresses.retain(|it| it.ifindex != ifindex);
         self.table.retain(|key, _| key.ifindex != ifindex);
         for (key, needed) in &mut self.neighbours {
             if key.ifindex == ifindex {
