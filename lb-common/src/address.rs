@@ -29,6 +29,12 @@ impl Address {
         [0, (loaded as u64) << 32 | 0xffff_0000]
     }
 
+    /// Whether it is an IPv4 address.
+    #[inline(always)]
+    pub fn is_ipv4(&self) -> bool {
+        Self::words_are_ipv4(self.words())
+    }
+
     /// Whether `words` are those of an IPv4 address.
     #[inline(always)]
     pub const fn words_are_ipv4(words: AddressWords) -> bool {

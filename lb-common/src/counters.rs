@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 pub struct Counters {
     /// Frames.
     pub packets: u64,
-    /// Bytes of those frames as received, Ethernet header included.
+    /// Bytes of those frames as received, from the Ethernet header to the end of the IP packet.
     pub bytes: u64,
 }
 
@@ -18,16 +18,40 @@ pub struct Counters {
 pub enum DropReason {
     /// The virtual server has no real server that is up.
     NoRealServer = 0,
+    /// No host sends from this source address: multicast, loopback, "this network" (RFC 1812 section
+    /// 5.3.7) or the VIP itself.
+    MartianSource = 1,
+    /// A fragment whose datagram's first fragment has not been seen.
+    UnknownFragment = 2,
+    /// Longer than the MTU allows; the client was told so.
+    TooBig = 3,
+    /// As [`Self::TooBig`], but the client was not told: the limit on the rate of errors is reached, or the
+    /// packet is not one to answer with an error (RFC 1812 section 4.3.2.7).
+    TooBigUnanswered = 4,
+    /// No room in front of the packet for an outer header.
+    NoHeadroom = 5,
 }
 
 impl DropReason {
     /// Every reason, in the order of the map.
-    pub const ALL: [Self; 1] = [Self::NoRealServer];
+    pub const ALL: [Self; 6] = [
+        Self::NoRealServer,
+        Self::MartianSource,
+        Self::UnknownFragment,
+        Self::TooBig,
+        Self::TooBigUnanswered,
+        Self::NoHeadroom,
+    ];
 
     /// The reason as `lb status` and the metrics name it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::NoRealServer => "no_real_server",
+            Self::MartianSource => "martian_source",
+            Self::UnknownFragment => "unknown_fragment",
+            Self::TooBig => "too_big",
+            Self::TooBigUnanswered => "too_big_unanswered",
+            Self::NoHeadroom => "no_headroom",
         }
     }
 }

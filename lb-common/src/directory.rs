@@ -107,6 +107,10 @@ pub struct Vip {
     pub tcp: VipPorts,
     /// UDP.
     pub udp: VipPorts,
+    /// Not 0 while a virtual server of this VIP is up.
+    pub up: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// The port ranges of a VIP, and the virtual server for any other port, for one protocol.

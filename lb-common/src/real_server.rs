@@ -4,12 +4,18 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{Address, Name};
 
+/// The smallest MTU that an IPv4 packet may be held to: an ICMP error quotes that much of it (RFC 1812 section
+/// 4.3.2.3).
+pub const LEAST_MTU_V4: u32 = 576;
+/// The smallest MTU of IPv6 (RFC 8200 section 5).
+pub const LEAST_MTU_V6: u32 = 1280;
+
 /// Value of the map `real_servers`: all that forwarding needs, in one cache line, ready to be copied
 /// into the packet. An entry is not changed while a [`crate::Binding`] leads to it.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct RealServer {
-    /// The server's MAC address.
+    /// The MAC address of the server, or of the router in between.
     pub destination_mac: [u8; 6],
     /// The MAC address of the interface that leads to the server. Follows `destination_mac` as it
     /// does in an Ethernet header.
@@ -18,8 +24,16 @@ pub struct RealServer {
     pub ifindex: u32,
     /// The server's address.
     pub address: Address,
+    /// Source address of the outer header, of the family of `address`. All zeros for L2 DSR, which
+    /// has none.
+    pub outer_source: Address,
+    /// Those bits of the last four bytes of `outer_source`, as they lie in memory, that the hash of the flow
+    /// sets, so that the flows to one server differ for receive-side scaling.
+    pub outer_source_spread: u32,
+    /// The largest IP packet, outer header included, that the way to the server carries; in bytes.
+    pub mtu: u32,
     /// Zeros, up to the end of the cache line.
-    pub reserved: [u8; 32],
+    pub reserved: [u8; 8],
     /// Its name in the configuration. No packet reads it.
     pub name: Name,
 }

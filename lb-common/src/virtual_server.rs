@@ -77,6 +77,8 @@ impl TableBlock {
 pub enum Forward {
     /// By rewriting the MAC addresses.
     L2Dsr = 1,
+    /// Inside an outer IP header (RFC 2003, RFC 2473, RFC 4213).
+    L3Dsr = 2,
 }
 
 /// How a flow picks its real server.

@@ -1,12 +1,18 @@
-//! Answers to who asks for a VIP's MAC address. The kernel does not know the VIP, so the program
-//! answers in its place: with the MAC address of the interface that the question came in by.
+//! Answers to who asks for a VIP's MAC address, or pings the VIP. The kernel does not know the VIP, so
+//! the program answers in its place: with the MAC address of the interface that the question came in by.
+
+use lb_common::{Address, DropReason};
 
 use crate::{
     Verdict,
-    checksum::Checksum,
+    checksum::{self, Checksum},
     find,
     frame::Packet,
-    parse::{ArpRequest, ETHERNET, ICMPV6, IPV6, NEIGHBOR_MESSAGE, NeighborSolicitation},
+    parse::{
+        ArpRequest, ETHERNET, EchoRequest, Flow, ICMP, ICMPV4, ICMPV6, IPV4, IPV6,
+        NEIGHBOR_MESSAGE, NeighborSolicitation,
+    },
+    protect,
     tables::Tables,
 };
 
@@ -133,5 +139,70 @@ fn advertise(
         .add_u64(option)
         .finish();
     icmp.set_u16::<2>(checksum);
+    Some(())
+}
+
+/// Turns an echo request to a VIP into the reply (RFC 792, RFC 4443 section 4.2), while a virtual server of
+/// the VIP is up. A frame for another station is left alone.
+#[inline(always)]
+pub fn echo(packet: &mut impl Packet, tables: &impl Tables, request: EchoRequest) -> Verdict {
+    let Some(vip) = find::vip(tables, request.destination) else {
+        return Verdict::Pass;
+    };
+    let flow = Flow {
+        source: request.source,
+        destination: request.destination,
+        source_port: 0,
+        destination_port: 0,
+        protocol: ICMPV4,
+    };
+    if protect::is_martian(&flow) {
+        return Verdict::Drop(DropReason::MartianSource);
+    }
+    if vip.up == 0 {
+        return Verdict::Drop(DropReason::NoRealServer);
+    }
+    reply(packet, tables, &request).map_or(Verdict::Pass, |()| Verdict::Transmit)
+}
+
+#[inline(always)]
+fn reply(packet: &mut impl Packet, tables: &impl Tables, request: &EchoRequest) -> Option<()> {
+    const TTL: u8 = 64;
+    const REQUEST_V4: u16 = u16::from_ne_bytes([8, 0]);
+    const REPLY_V4: u16 = u16::from_ne_bytes([0, 0]);
+    const REQUEST_V6: u16 = u16::from_ne_bytes([128, 0]);
+    const REPLY_V6: u16 = u16::from_ne_bytes([129, 0]);
+
+    let ours = tables.interface(packet.ingress_ifindex())?.mac;
+    let frame = packet.frame();
+    let ethernet = frame.view::<ETHERNET>()?;
+    if ethernet.mac::<0>() != ours {
+        return None;
+    }
+    let ip = frame.skip(request.offset)?;
+    let icmp = frame.skip(request.icmp_offset)?.view::<ICMP>()?;
+    let (asked, replied) = if Address::words_are_ipv4(request.destination) {
+        let header = ip.view::<IPV4>()?;
+        let (asker, vip) = (header.u32::<12>(), header.u32::<16>());
+        let old = header.u16::<8>();
+        header.set_u8::<8>(TTL);
+        let checksum = checksum::update(header.u16::<10>(), old, header.u16::<8>());
+        header.set_u16::<10>(checksum);
+        header.set_u32::<12>(vip);
+        header.set_u32::<16>(asker);
+        (REQUEST_V4, REPLY_V4)
+    } else {
+        let header = ip.view::<IPV6>()?;
+        header.set_u8::<7>(TTL);
+        header.set_u64::<8>(request.destination[0]);
+        header.set_u64::<16>(request.destination[1]);
+        header.set_u64::<24>(request.source[0]);
+        header.set_u64::<32>(request.source[1]);
+        (REQUEST_V6, REPLY_V6)
+    };
+    icmp.set_u16::<0>(replied);
+    icmp.set_u16::<2>(checksum::update(icmp.u16::<2>(), asked, replied));
+    ethernet.set_mac::<0>(ethernet.mac::<6>());
+    ethernet.set_mac::<6>(ours);
     Some(())
 }

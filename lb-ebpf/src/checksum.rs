@@ -28,3 +28,12 @@ impl Checksum {
         !(sum as u16)
     }
 }
+
+/// A stored checksum after two bytes that it covers have changed (RFC 1624 equation 3). All as they lie in
+/// the packet.
+#[inline(always)]
+pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
+    let sum = !checksum as u32 + !old as u32 + new as u32;
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !((sum & 0xffff) + (sum >> 16)) as u16
+}

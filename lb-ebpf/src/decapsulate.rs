@@ -14,13 +14,11 @@ use lb_common::{
 };
 
 use crate::{
-    checksum::Checksum,
+    checksum::{self, Checksum},
+    ethernet::Tags,
     frame::{Frame, Packet},
-    parse::{self, ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV6, TAG},
+    parse::{self, ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4, IPV6},
 };
-
-/// Length of an IPv4 header without options.
-const IPV4: usize = 20;
 
 /// What the decapsulator knows of the host that it runs on.
 pub trait Host {
@@ -35,7 +33,8 @@ pub trait Host {
 #[inline(always)]
 pub fn decapsulate(packet: &mut impl Packet, host: &impl Host) -> Option<Fate> {
     let outer = Outer::parse(packet.frame())?;
-    if !host.has_address(outer.destination) {
+    let end = outer.offset + outer.length + outer.payload_length;
+    if !packet.reaches(end) || !host.has_address(outer.destination) {
         return None;
     }
     if outer.is_fragment {
@@ -135,7 +134,7 @@ impl Outer {
         let payload = Version::inside(header.u8::<9>())?;
         let length = ipv4_length(header.u8::<0>())?;
         let total_length = usize::from(u16::from_be(header.u16::<2>()));
-        if total_length as u64 > packet.len() || !is_ipv4_checksum_right(packet, length)? {
+        if !is_ipv4_checksum_right(packet, length)? {
             return None;
         }
         Some(Self {
@@ -163,7 +162,7 @@ impl Outer {
         let header = packet.view::<IPV6>()?;
         let (version, traffic_class) = ipv6_version_and_traffic_class(header.u16::<0>());
         let behind_length = usize::from(u16::from_be(header.u16::<4>()));
-        if version != 6 || (IPV6 + behind_length) as u64 > packet.len() {
+        if version != 6 {
             return None;
         }
         let next_header = header.u8::<6>();
@@ -278,32 +277,18 @@ const fn ecn(outer: Ecn, inner: Ecn) -> Option<Ecn> {
 /// Takes the outer header off. `None` if that can't be: then nothing changed.
 #[inline(always)]
 fn strip(packet: &mut impl Packet, outer: &Outer) -> Option<()> {
-    const ONE_TAG: usize = ETHERNET + TAG;
-    const TWO_TAGS: usize = ONE_TAG + TAG;
-
-    // With or without tags: an IP header follows that makes up for them, before and after.
-    let header = packet.frame().view::<TWO_TAGS>()?;
+    let frame = packet.frame();
+    let tags = Tags::read(frame, outer.offset)?;
+    let header = frame.view::<ETHERNET>()?;
     let (destination, source) = (header.mac::<0>(), header.mac::<6>());
-    let tags = header.u64::<12>();
     if !packet.adjust_head(outer.length as i32) {
         return None;
     }
-    let header = packet.frame().view::<TWO_TAGS>()?;
+    let frame = packet.frame();
+    let header = frame.view::<ETHERNET>()?;
     header.set_mac::<0>(destination);
     header.set_mac::<6>(source);
-    let ethertype = outer.payload.ethertype().to_be();
-    match outer.offset {
-        ETHERNET => header.set_u16::<12>(ethertype),
-        ONE_TAG => {
-            header.set_u32::<12>(tags as u32);
-            header.set_u16::<16>(ethertype);
-        }
-        _ => {
-            header.set_u64::<12>(tags);
-            header.set_u16::<20>(ethertype);
-        }
-    }
-    Some(())
+    tags.write(frame, outer.offset, outer.payload.ethertype())
 }
 
 /// Changes the congestion notification of an IP header.
@@ -314,12 +299,7 @@ fn set_ecn(packet: Frame<'_>, version: Version, ecn: Ecn) -> Option<()> {
             let header = packet.view::<IPV4>()?;
             let before = header.u16::<0>();
             header.set_u8::<1>(header.u8::<1>() & !CE | ecn);
-            // RFC 1624 section 3, equation 3.
-            let checksum = Checksum::default()
-                .add_u32(u32::from(!header.u16::<10>()))
-                .add_u32(u32::from(!before))
-                .add_u32(u32::from(header.u16::<0>()))
-                .finish();
+            let checksum = checksum::update(header.u16::<10>(), before, header.u16::<0>());
             header.set_u16::<10>(checksum);
         }
         Version::V6 => {

@@ -1,34 +1,78 @@
 //! How a packet is sent to its real server.
 
-use lb_common::RealServer;
+use lb_common::{DropReason, Forward, RealServer};
 
-use crate::{frame::Frame, parse::ETHERNET};
+use crate::{
+    Choice, Verdict, encapsulate,
+    frame::{Frame, Packet},
+    parse::{ETHERNET, IPV4, IPV6, IpPacket},
+    tables::State,
+    too_big,
+};
 
-/// Where a packet leaves.
-pub enum Egress {
-    /// By the interface that it came in by.
-    Same,
-    /// By the interface with this index.
-    Other(u32),
+/// Forwards a packet whose flow has this hash, and counts it.
+///
+/// A frame for another station is left alone: a switch may flood a frame that is on its way to a real
+/// server, and what another balancer has forwarded must not be forwarded again.
+#[inline(always)]
+pub fn forward(
+    packet: &mut impl Packet,
+    tables: &impl State,
+    ip: &IpPacket,
+    choice: &Choice<'_>,
+    hash: u64,
+) -> Verdict {
+    let server = choice.real_server;
+    let ingress = packet.ingress_ifindex();
+    let same_interface = server.ifindex == ingress;
+    let ours = if same_interface {
+        Some(server.source_mac)
+    } else {
+        tables.interface(ingress).map(|interface| interface.mac)
+    };
+    if destination(packet.frame()) != ours {
+        return Verdict::Pass;
+    }
+    let tunnel = choice.virtual_server.forward == Forward::L3Dsr as u8;
+    let overhead = if !tunnel {
+        0
+    } else if server.address.is_ipv4() {
+        IPV4
+    } else {
+        IPV6
+    };
+    if ip.length + overhead as u32 > server.mtu {
+        return too_big::answer(packet, tables, ip, server.mtu - overhead as u32);
+    }
+    let room = match overhead {
+        0 => true,
+        IPV4 => encapsulate::in_ipv4(packet, ip, server, hash),
+        _ => encapsulate::in_ipv6(packet, ip, server, hash),
+    };
+    if !room {
+        return Verdict::Drop(DropReason::NoHeadroom);
+    }
+    if readdress(packet.frame(), server).is_none() {
+        return Verdict::Pass;
+    }
+    tables.count(choice.id, choice.counters, ip.end() as u64);
+    if same_interface {
+        Verdict::Transmit
+    } else {
+        Verdict::Redirect(server.ifindex)
+    }
 }
 
-/// L2 DSR: the frame goes on to the real server's MAC address, from ours; the IP packet stays as it is.
-///
-/// `None`, and the frame untouched, if it was sent to another station: a switch may flood a frame that
-/// is on its way to a real server, and what another balancer has forwarded must not be forwarded
-/// again.
 #[inline(always)]
-pub fn l2dsr(frame: Frame<'_>, ingress_ifindex: u32, server: &RealServer) -> Option<Egress> {
+fn destination(frame: Frame<'_>) -> Option<[u8; 6]> {
+    Some(frame.view::<ETHERNET>()?.mac::<0>())
+}
+
+/// The frame goes on to the real server, or to the router in between, from us. For L2 DSR this is all.
+#[inline(always)]
+fn readdress(frame: Frame<'_>, server: &RealServer) -> Option<()> {
     let header = frame.view::<ETHERNET>()?;
-    let egress = if server.ifindex == ingress_ifindex {
-        if header.mac::<0>() != server.source_mac {
-            return None;
-        }
-        Egress::Same
-    } else {
-        Egress::Other(server.ifindex)
-    };
     header.set_mac::<0>(server.destination_mac);
     header.set_mac::<6>(server.source_mac);
-    Some(egress)
+    Some(())
 }

@@ -7,18 +7,31 @@
 
 use core::marker::PhantomData;
 
+use crate::checksum::Checksum;
+
 /// A packet that can change its length.
+#[expect(clippy::len_without_is_empty, reason = "no packet is empty")]
 pub trait Packet {
-    /// The bytes from the Ethernet header on.
+    /// The bytes from the Ethernet header on. Of a packet in several buffers, those in the first one.
     fn frame(&mut self) -> Frame<'_>;
 
-    /// Takes bytes off the packet's front, or makes room there (a negative number of bytes, of any
-    /// value). `false` if that can't be: then nothing changed.
-    fn adjust_head(&mut self, bytes: i32) -> bool;
+    /// How many bytes the packet has, in all buffers.
+    fn len(&mut self) -> u64;
+
+    /// Whether it ends at `end` or later.
+    #[inline(always)]
+    fn reaches(&mut self, end: usize) -> bool {
+        let end = end as u64;
+        end <= self.frame().len() || end <= self.len()
+    }
 
     /// Makes the packet longer (by zeros, at the end) or shorter. `false` if there is no room: then
     /// nothing changed.
     fn adjust_tail(&mut self, bytes: i32) -> bool;
+
+    /// Makes the packet longer (`bytes` below 0) or shorter at its beginning. What new bytes hold is not
+    /// defined. `false` if there is no room: then nothing changed.
+    fn adjust_head(&mut self, bytes: i32) -> bool;
 
     /// Index of the interface that the packet came in by.
     fn ingress_ifindex(&self) -> u32;
@@ -58,7 +71,7 @@ impl<'packet> Frame<'packet> {
     /// How many bytes there are.
     #[inline(always)]
     pub fn len(self) -> u64 {
-        (self.end as usize - self.start as usize) as u64
+        distance(self.start, self.end)
     }
 
     /// Whether there are no bytes.
@@ -82,6 +95,14 @@ impl<'packet> Frame<'packet> {
     #[inline(always)]
     pub fn skip(self, bytes: usize) -> Option<Self> {
         let start = self.start.wrapping_add(bytes);
+        (start <= self.end).then_some(Self { start, ..self })
+    }
+
+    /// As [`Self::skip`], where the verifier needs the place to be computed as it is written.
+    #[inline(always)]
+    pub fn skip_to(self, bytes: usize) -> Option<Self> {
+        let start = self.start.wrapping_add(opaque(bytes));
+        let start = start.with_addr(opaque(start.addr()));
         (start <= self.end).then_some(Self { start, ..self })
     }
 }
@@ -109,6 +130,17 @@ macro_rules! accessors {
 }
 
 impl<const N: usize> View<'_, N> {
+    /// Adds all bytes to a checksum; `N` is a multiple of 8.
+    #[inline(always)]
+    pub fn add_to(self, mut checksum: Checksum) -> Checksum {
+        const { assert!(N.is_multiple_of(8)) };
+        for index in 0..N / 8 {
+            // SAFETY: the view proves that the bytes are there.
+            checksum = checksum.add_u64(unsafe { load(self.start.add(index * 8).cast()) });
+        }
+        checksum
+    }
+
     accessors! {
         u8 set_u8 u8;
         u16 set_u16 u16;
@@ -144,6 +176,39 @@ impl<const N: usize> View<'_, N> {
             );
         }
     }
+}
+
+/// The value as it is, but the compiler does not know how it came about. It would compute a place in the packet
+/// from a later one, or check one pointer and use an equal one, and the verifier follows neither.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn opaque(mut value: usize) -> usize {
+    // SAFETY: a move. Without any instruction the kernel would refuse the line information.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack)) };
+    value
+}
+
+#[cfg(not(target_arch = "bpf"))]
+const fn opaque(value: usize) -> usize {
+    value
+}
+
+/// Bytes from `start` to `end`. Where only 32 bits of it are needed the compiler would subtract only those, and
+/// the verifier allows no such arithmetic on pointers.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn distance(start: *mut u8, end: *mut u8) -> u64 {
+    let mut distance = end as u64;
+    // SAFETY: a subtraction.
+    unsafe {
+        core::arch::asm!("{0} -= {1}", inout(reg) distance, in(reg) start, options(pure, nomem, nostack));
+    }
+    distance
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn distance(start: *mut u8, end: *mut u8) -> u64 {
+    (end as usize - start as usize) as u64
 }
 
 /// Headers are not aligned to their fields. The verifier allows unaligned packet access where the

@@ -7,25 +7,31 @@
 //! tables).
 
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod answer;
 pub mod checksum;
 pub mod decapsulate;
+pub mod encapsulate;
+pub mod ethernet;
 pub mod find;
 pub mod forward;
+pub mod fragments;
 pub mod frame;
 #[cfg(feature = "kernel")]
 pub mod kernel;
 pub mod parse;
 pub mod predict;
+pub mod protect;
 pub mod tables;
+pub mod too_big;
 
-use lb_common::DropReason;
+use lb_common::{DropReason, RealServer, VirtualServer};
 
-use self::{forward::Egress, parse::Parsed};
+use self::parse::{Fragment, IpPacket, Parsed};
 pub use self::{
     frame::{Frame, Packet},
-    tables::Tables,
+    tables::{State, Tables},
 };
 
 /// What becomes of a packet.
@@ -41,31 +47,92 @@ pub enum Verdict {
     Drop(DropReason),
 }
 
+/// Where a packet goes.
+pub struct Choice<'tables> {
+    /// The virtual server's id.
+    pub id: u32,
+    /// The virtual server.
+    pub virtual_server: &'tables VirtualServer,
+    /// Index in `binding_counters`.
+    pub counters: u32,
+    /// The real server.
+    pub real_server: &'tables RealServer,
+}
+
 /// The path of a packet.
 #[inline(always)]
-pub fn balance(packet: &mut impl Packet, tables: &impl Tables) -> Verdict {
-    let flow = match parse::parse(packet.frame()) {
-        Parsed::Flow(flow) => flow,
-        Parsed::ArpRequest(request) => return answer::arp(packet, tables, request),
+pub fn balance(packet: &mut impl Packet, tables: &impl State) -> Verdict {
+    let ip = match parse::parse(packet.frame()) {
+        Parsed::Ip(ip) => Ok(ip),
+        Parsed::UnusualIp(ip) => tables.forget(ip).ok_or(Verdict::Pass),
+        Parsed::ArpRequest(request) => Err(answer::arp(packet, tables, request)),
         Parsed::NeighborSolicitation(solicitation) => {
-            return answer::neighbor_solicitation(packet, tables, solicitation);
+            Err(answer::neighbor_solicitation(packet, tables, solicitation))
         }
-        Parsed::Other => return Verdict::Pass,
+        Parsed::EchoRequest(request) if packet.reaches(request.end) => {
+            Err(answer::echo(packet, tables, request))
+        }
+        Parsed::EchoRequest(_) | Parsed::Other => Err(Verdict::Pass),
     };
-    let Some((id, virtual_server)) = find::virtual_server(tables, &flow) else {
-        return Verdict::Pass;
+    let verdict = match ip {
+        Ok(ip) if packet.reaches(ip.end()) => ip_packet(packet, tables, &ip),
+        // Linux, too, takes it for damaged (net/ipv4/ip_input.c, `ip_rcv_core`).
+        Ok(_) => Verdict::Pass,
+        Err(verdict) => verdict,
     };
-    let Some((binding, real_server)) = predict::real_server(tables, virtual_server, &flow) else {
-        return Verdict::Drop(DropReason::NoRealServer);
+    if let Verdict::Drop(reason) = verdict {
+        tables.count_drop(reason);
+    }
+    verdict
+}
+
+#[inline(always)]
+fn ip_packet(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket) -> Verdict {
+    let hash = ip.flow.hash();
+    let choice = match ip.fragment {
+        Fragment::Later(identification) => fragments::follow(tables, ip, identification),
+        Fragment::Whole | Fragment::First(_) => choose(tables, ip, hash),
     };
-    let bytes = packet.frame().len();
-    let ingress = packet.ingress_ifindex();
-    let Some(egress) = forward::l2dsr(packet.frame(), ingress, real_server) else {
-        return Verdict::Pass;
+    match choice {
+        Ok(choice) => forward::forward(packet, tables, ip, &choice, hash),
+        Err(verdict) => verdict,
+    }
+}
+
+/// Where a packet with ports goes.
+#[inline(always)]
+fn choose<'t>(tables: &'t impl State, ip: &IpPacket, hash: u64) -> Result<Choice<'t>, Verdict> {
+    let Some((id, virtual_server)) = find::virtual_server(tables, &ip.flow) else {
+        fragments::remember_passed(tables, ip);
+        return Err(Verdict::Pass);
     };
-    tables.count(id, binding.counters, bytes);
-    match egress {
-        Egress::Same => Verdict::Transmit,
-        Egress::Other(ifindex) => Verdict::Redirect(ifindex),
+    if protect::is_martian(&ip.flow) {
+        return Err(Verdict::Drop(DropReason::MartianSource));
+    }
+    let none_is_up = Verdict::Drop(DropReason::NoRealServer);
+    let binding = predict::binding(tables, virtual_server, hash).ok_or(none_is_up)?;
+    fragments::remember(tables, ip, id, binding);
+    Choice::new(tables, id, virtual_server, binding).ok_or(none_is_up)
+}
+
+impl<'tables> Choice<'tables> {
+    /// The real server at an offset from the virtual server's first binding; `None` if there is none.
+    #[inline(always)]
+    pub fn new(
+        tables: &'tables impl Tables,
+        id: u32,
+        virtual_server: &'tables VirtualServer,
+        binding: u32,
+    ) -> Option<Self> {
+        let binding = tables.binding(virtual_server.first_binding + binding)?;
+        if binding.real_server == 0 {
+            return None;
+        }
+        Some(Self {
+            id,
+            virtual_server,
+            counters: binding.counters,
+            real_server: tables.real_server(binding.real_server)?,
+        })
     }
 }

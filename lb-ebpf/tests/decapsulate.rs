@@ -83,6 +83,10 @@ impl Packet for Buffer {
         unsafe { Frame::new(bytes.start, bytes.end) }
     }
 
+    fn len(&mut self) -> u64 {
+        self.0.len() as u64
+    }
+
     /// As `bpf_xdp_adjust_head` does (net/core/filter.c), but that it has room for ever.
     fn adjust_head(&mut self, bytes: i32) -> bool {
         const ETHERNET: usize = 14;

@@ -13,7 +13,7 @@ const ETH_GSTRING_WORDS: usize = 8;
 
 /// Switches features of a device of the calling thread's namespace on or off, by the names that
 /// `ethtool -k` prints. Features that this kernel does not have are left out.
-pub(crate) fn set(device: &str, wanted: &[(&str, bool)]) -> Result<()> {
+pub fn set(device: &str, wanted: &[(&str, bool)]) -> Result<()> {
     let names = names(device).with_context(|| format!("cannot list the features of {device}"))?;
     let blocks = names.len().div_ceil(32);
     // struct ethtool_sfeatures: command, number of blocks, then valid and requested for each block.

@@ -20,7 +20,7 @@
 mod builder;
 mod daemon;
 mod decap;
-mod device_features;
+pub mod device_features;
 mod http_client;
 mod http_server;
 mod lab;

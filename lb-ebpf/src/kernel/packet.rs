@@ -1,7 +1,7 @@
 //! A packet in an XDP context.
 
 use aya_ebpf::{
-    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
     programs::XdpContext,
 };
 
@@ -18,15 +18,21 @@ impl Packet for XdpPacket<'_> {
     }
 
     #[inline(always)]
-    fn adjust_head(&mut self, bytes: i32) -> bool {
-        // SAFETY: no frame of this packet outlives the borrow of `self`.
-        unsafe { bpf_xdp_adjust_head(self.0.ctx, bytes) == 0 }
+    fn len(&mut self) -> u64 {
+        // SAFETY: a plain helper call.
+        unsafe { bpf_xdp_get_buff_len(self.0.ctx) }
     }
 
     #[inline(always)]
     fn adjust_tail(&mut self, bytes: i32) -> bool {
         // SAFETY: no frame of this packet outlives the borrow of `self`.
         unsafe { bpf_xdp_adjust_tail(self.0.ctx, bytes) == 0 }
+    }
+
+    #[inline(always)]
+    fn adjust_head(&mut self, bytes: i32) -> bool {
+        // SAFETY: as in `adjust_tail`.
+        unsafe { bpf_xdp_adjust_head(self.0.ctx, bytes) == 0 }
     }
 
     #[inline(always)]

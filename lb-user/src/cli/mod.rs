@@ -14,7 +14,12 @@ use tracing_subscriber::EnvFilter;
 
 /// XDP layer-4 load balancer
 #[derive(Parser)]
-#[command(version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "lb",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

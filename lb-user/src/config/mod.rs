@@ -18,6 +18,7 @@ mod model;
 mod name;
 mod path;
 mod ports;
+mod prefix;
 mod real_servers;
 mod schema;
 mod suggest;
@@ -35,7 +36,7 @@ pub use error::{Diagnostic, LoadError, Position};
 pub use interface_name::InterfaceName;
 pub use mac::{MacAddress, MacAddressError};
 pub use model::{
-    Binding, Config, Control, Forward, Interface, Limits, Predictor, Protocol, RealServer,
+    Binding, Config, Control, Forward, Interface, Limits, Predictor, Protocol, RealServer, Tunnel,
     VirtualServer, XdpMode,
 };
 pub use ports::Ports;
@@ -54,9 +55,9 @@ impl Config {
         let mut bytes = Vec::new();
         File::open(path)
             .and_then(|file| file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes))
-            .map_err(|source| LoadError::Read {
+            .map_err(|error| LoadError::Read {
                 file_name: file_name.clone(),
-                source,
+                error,
             })?;
         if bytes.len() as u64 > MAX_FILE_SIZE {
             return Err(LoadError::TooLarge { file_name });

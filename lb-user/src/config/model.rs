@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Serialize;
 use strum::{Display, EnumString, VariantNames};
 
@@ -22,6 +23,8 @@ pub struct Config {
     pub control: Control,
     /// Sizes of the kernel's tables.
     pub limits: Limits,
+    /// Outer headers of L3 DSR.
+    pub tunnel: Tunnel,
     /// By name; at most `limits.real_servers`.
     pub real_servers: BTreeMap<String, RealServer>,
     /// In the order of the file, names unique; at most `limits.virtual_servers`. No two of them take
@@ -70,6 +73,15 @@ pub enum XdpMode {
 pub struct Control {
     /// Absolute path of the Unix socket.
     pub socket: PathBuf,
+}
+
+/// Outer headers of L3 DSR.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Tunnel {
+    /// The source addresses to spread the flows over. `None`: the balancer's own address.
+    pub source_v4: Option<Ipv4Net>,
+    /// As `source_v4`, for real servers of IPv6; 96 bits or longer.
+    pub source_v6: Option<Ipv6Net>,
 }
 
 /// How many entries the kernel's tables have room for.
@@ -165,12 +177,15 @@ impl Protocol {
 pub enum Forward {
     /// By rewriting MAC addresses; real server and VIP are of one IP version.
     L2dsr,
+    /// Inside an outer IP header.
+    L3dsr,
 }
 
 impl From<Forward> for lb_common::Forward {
     fn from(forward: Forward) -> Self {
         match forward {
             Forward::L2dsr => Self::L2Dsr,
+            Forward::L3dsr => Self::L3Dsr,
         }
     }
 }

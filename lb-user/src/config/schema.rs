@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 use serde_yaml::Spanned;
 use strum::{Display, EnumString, VariantNames};
@@ -19,6 +20,7 @@ use super::mac::MacAddress;
 use super::model::{Protocol, XdpMode};
 use super::name::Name;
 use super::path::{AbsolutePath, SocketPath};
+use super::prefix::SourcePrefix;
 use super::value::{Entry, Field, FromValue, Number, Text, Value, Word};
 
 /// Entries of a table in the kernel.
@@ -51,6 +53,7 @@ pub struct File {
     pub control: Option<Control>,
     pub metrics: Option<Spanned<Metrics>>,
     pub limits: Option<Limits>,
+    pub tunnel: Option<Tunnel>,
     pub real_servers: Option<Named<RealServerEntry>>,
     pub groups: Option<Named<Option<Vec<Field<Name>>>>>,
     /// `name`, `vip`, `port` and `bind` are refused here.
@@ -75,6 +78,13 @@ pub struct Control {
 #[serde(deny_unknown_fields)]
 pub struct Metrics {
     pub listen: Option<Field<SocketAddr>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tunnel {
+    pub source_v4: Option<Field<SourcePrefix<Ipv4Net>>>,
+    pub source_v6: Option<Field<SourcePrefix<Ipv6Net>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -45,7 +45,8 @@ pub fn forward(
 ) -> Option<model::Forward> {
     supported("forward", field, errors, |word| match word {
         Forward::L2dsr => Some(model::Forward::L2dsr),
-        Forward::L3dsr | Forward::Nat | Forward::Fullnat => None,
+        Forward::L3dsr => Some(model::Forward::L3dsr),
+        Forward::Nat | Forward::Fullnat => None,
     })
 }
 

@@ -10,8 +10,9 @@ use serde_yaml::Spanned;
 use super::bindings::Servers;
 use super::error::{Diagnostic, Diagnostics};
 use super::interface_name::InterfaceName;
-use super::model::{Config, Control, Interface, Limits};
+use super::model::{Config, Control, Interface, Limits, Tunnel};
 use super::path::{AbsolutePath, SocketPath};
+use super::prefix::SourcePrefix;
 use super::real_servers::real_servers;
 use super::value::{Field, Number, Word};
 use super::virtual_servers::virtual_servers;
@@ -33,6 +34,7 @@ pub fn config(file: &Spanned<schema::File>) -> Result<Config, Vec<Diagnostic>> {
         pin_path,
         control,
         limits,
+        tunnel,
         ..
     } = &file.value;
     let pin_path = errors
@@ -46,6 +48,9 @@ pub fn config(file: &Spanned<schema::File>) -> Result<Config, Vec<Diagnostic>> {
         limits.as_ref().unwrap_or(&schema::Limits::default()),
         &mut errors,
     );
+    let tunnel = tunnel.as_ref().map_or(Tunnel::default(), |tunnel| {
+        self::tunnel(tunnel, &mut errors)
+    });
     let real_servers = real_servers(&file.value, limits, &mut errors);
     let servers = Servers::new(&file.value, &real_servers, &mut errors);
     let virtual_servers = virtual_servers(&file.value, &servers, limits, &mut errors);
@@ -54,6 +59,7 @@ pub fn config(file: &Spanned<schema::File>) -> Result<Config, Vec<Diagnostic>> {
         pin_path,
         control: Control { socket },
         limits,
+        tunnel,
         real_servers,
         virtual_servers,
     })
@@ -102,5 +108,14 @@ fn limits(written: &schema::Limits, errors: &mut Diagnostics) -> Limits {
     Limits {
         virtual_servers: size("limits.virtual_servers", &written.virtual_servers),
         real_servers: size("limits.real_servers", &written.real_servers),
+    }
+}
+
+fn tunnel(written: &schema::Tunnel, errors: &mut Diagnostics) -> Tunnel {
+    let source_v4 = errors.value("tunnel.source_v4", &written.source_v4);
+    let source_v6 = errors.value("tunnel.source_v6", &written.source_v6);
+    Tunnel {
+        source_v4: source_v4.map(|SourcePrefix(prefix)| *prefix),
+        source_v6: source_v6.map(|SourcePrefix(prefix)| *prefix),
     }
 }

@@ -5,10 +5,12 @@ use std::{
     net::IpAddr,
 };
 
+use ipnet::IpNet;
+use lb_common::real_server::{LEAST_MTU_V4, LEAST_MTU_V6};
 use strum::Display;
 
 use crate::{
-    config::{Config, Forward, MacAddress, Ports, Predictor, Protocol, RealServer},
+    config::{self, Config, Forward, MacAddress, Ports, Predictor, Protocol, RealServer, Tunnel},
     net::{Unreachable, View},
 };
 
@@ -102,21 +104,29 @@ pub struct Link {
     pub ifindex: u32,
     /// That interface's MAC address.
     pub source_mac: [u8; 6],
-    /// The server's MAC address.
+    /// The MAC address of the server, or of the router in between.
     pub destination_mac: [u8; 6],
+    /// The largest IP packet in bytes.
+    pub mtu: u32,
+    /// For L3 DSR: where the source addresses of outer headers come from.
+    pub outer_source: Option<IpNet>,
 }
+
+/// How each address was last reached, by each way to forward.
+pub type LastKnownLinks = HashMap<(IpAddr, Forward), Link>;
 
 /// Joins the configuration with the network. While a server's MAC address is being asked for, `last_known`
 /// says how its address was reached before.
-pub fn desired(config: &Config, network: &View, last_known: &HashMap<IpAddr, Link>) -> Desired {
+pub fn desired(config: &Config, network: &View, last_known: &LastKnownLinks) -> Desired {
     let virtual_servers = config.virtual_servers.iter().map(|virtual_server| {
         let members = virtual_server.bind.iter().map(|binding| {
             let server = &config.real_servers[&binding.server];
+            let last_known = last_known.get(&(server.address, virtual_server.forward));
             let member = Member {
                 address: server.address,
                 weight: binding.weight,
                 drain: binding.drain,
-                link: link(server, network, last_known.get(&server.address)),
+                link: link(virtual_server, server, &config.tunnel, network, last_known),
             };
             (binding.server.clone(), member)
         });
@@ -136,20 +146,28 @@ pub fn desired(config: &Config, network: &View, last_known: &HashMap<IpAddr, Lin
     }
 }
 
-/// How to reach a real server by L2 DSR.
-fn link(server: &RealServer, network: &View, last_known: Option<&Link>) -> Result<Link, String> {
-    match (network.next_hops.get(&server.address), server.mac) {
-        (Some(Ok(next_hop)), mac) => match next_hop.gateway {
-            Some(gateway) => Err(format!(
-                "{} is behind the router {gateway}: l2dsr needs a directly connected server",
-                server.address
-            )),
-            None => Ok(Link {
+/// How to reach a real server of a virtual server.
+fn link(
+    virtual_server: &config::VirtualServer,
+    server: &RealServer,
+    tunnel: &Tunnel,
+    network: &View,
+    last_known: Option<&Link>,
+) -> Result<Link, String> {
+    let (link, gateway, source) = match (network.next_hops.get(&server.address), server.mac) {
+        (Some(Ok(next_hop)), mac) => {
+            let on_link = next_hop.gateway.is_none();
+            let link = Link {
                 ifindex: next_hop.ifindex,
                 source_mac: next_hop.source_mac,
-                destination_mac: mac.map_or(next_hop.mac, MacAddress::octets),
-            }),
-        },
+                destination_mac: mac
+                    .filter(|_| on_link)
+                    .map_or(next_hop.mac, MacAddress::octets),
+                mtu: next_hop.mtu,
+                outer_source: None,
+            };
+            (link, next_hop.gateway, next_hop.source_address)
+        }
         (
             Some(Err(
                 Unreachable::Resolving {
@@ -165,16 +183,65 @@ fn link(server: &RealServer, network: &View, last_known: Option<&Link>) -> Resul
         ) if *neighbour == server.address => {
             let no_interface = || format!("interface {interface} has no MAC address");
             let known = network.interfaces.get(interface).ok_or_else(no_interface)?;
-            Ok(Link {
+            let link = Link {
                 ifindex: known.ifindex,
                 source_mac: known.mac.ok_or_else(no_interface)?,
                 destination_mac: mac.octets(),
-            })
+                mtu: known.mtu,
+                outer_source: None,
+            };
+            (link, None, None)
         }
         (None | Some(Err(Unreachable::Resolving { .. })), _) if let Some(link) = last_known => {
-            Ok(*link)
+            return Ok(*link);
         }
-        (Some(Err(reason)), _) => Err(reason.to_string()),
-        (None, _) => Err(format!("looking up the way to {}", server.address)),
+        (Some(Err(reason)), _) => return Err(reason.to_string()),
+        (None, _) => return Err(format!("looking up the way to {}", server.address)),
+    };
+    match (virtual_server.forward, gateway) {
+        (Forward::L2dsr, None) => Ok(link),
+        (Forward::L2dsr, Some(gateway)) => Err(format!(
+            "{} is behind the router {gateway}: l2dsr needs a directly connected server (l3dsr does not)",
+            server.address
+        )),
+        (Forward::L3dsr, _) => {
+            encapsulated(link, virtual_server.vip, server.address, tunnel, source)
+        }
     }
+}
+
+/// The way to a server inside an outer header.
+fn encapsulated(
+    link: Link,
+    vip: IpAddr,
+    server: IpAddr,
+    tunnel: &Tunnel,
+    source: Option<IpAddr>,
+) -> Result<Link, String> {
+    /// The largest total length of IPv4.
+    const MOST_MTU: u32 = 65_535;
+
+    let (configured, overhead) = match server {
+        IpAddr::V4(_) => (tunnel.source_v4.map(IpNet::V4), 20),
+        IpAddr::V6(_) => (tunnel.source_v6.map(IpNet::V6), 40),
+    };
+    let outer_source = configured
+        .or(source.map(IpNet::from))
+        .ok_or_else(|| format!("this host has no address to send from to {server}"))?;
+    let mtu = link.mtu.min(MOST_MTU);
+    let least = overhead
+        + match vip {
+            IpAddr::V4(_) => LEAST_MTU_V4,
+            IpAddr::V6(_) => LEAST_MTU_V6,
+        };
+    if mtu < least {
+        return Err(format!(
+            "the MTU towards {server} is {mtu}: l3dsr of VIP {vip} needs {least} or more"
+        ));
+    }
+    Ok(Link {
+        mtu,
+        outer_source: Some(outer_source),
+        ..link
+    })
 }

@@ -18,6 +18,8 @@ pub struct Service<'a> {
     pub protocol: Protocol,
     /// Its ports.
     pub ports: &'a Ports,
+    /// Whether it takes new sessions.
+    pub up: bool,
 }
 
 /// Where in the maps a directory will lie.
@@ -52,11 +54,15 @@ pub struct Full;
 /// The directory of `services`, whose VIPs and ports do not clash.
 pub fn build<'a>(services: impl Iterator<Item = Service<'a>>, place: Place) -> Result<Image, Full> {
     let mut buckets = Buckets::new(place.directory);
-    let mut by_vip: BTreeMap<Address, [PortsByKind; 2]> = BTreeMap::new();
+    let mut by_vip: BTreeMap<Address, PortsOfVip> = BTreeMap::new();
     for service in services {
         let address = Address::from(service.vip);
-        let kinds = by_vip.entry(address).or_default();
-        let ports = &mut kinds[usize::from(service.protocol == Protocol::Udp)];
+        let vip = by_vip.entry(address).or_default();
+        vip.up |= service.up;
+        let ports = match service.protocol {
+            Protocol::Tcp => &mut vip.tcp,
+            Protocol::Udp => &mut vip.udp,
+        };
         match service.ports {
             Ports::Any => ports.any = service.id,
             Ports::Range(range) => ports.ranges.push(PortRange {
@@ -79,13 +85,13 @@ pub fn build<'a>(services: impl Iterator<Item = Service<'a>>, place: Place) -> R
     }
     let mut vips = Vec::new();
     let mut port_ranges = Vec::new();
-    for (address, kinds) in by_vip {
+    for (address, PortsOfVip { tcp, udp, up }) in by_vip {
         buckets.insert(VipSlot {
             address,
             id: place.first_vip + vips.len() as u32,
             ..VipSlot::zeroed()
         })?;
-        let [tcp, udp] = kinds.map(|mut ports| {
+        let [tcp, udp] = [tcp, udp].map(|mut ports| {
             ports.ranges.sort_unstable_by_key(|range| range.first);
             let first_range = place.first_range + port_ranges.len() as u32;
             port_ranges.extend_from_slice(&ports.ranges);
@@ -95,13 +101,26 @@ pub fn build<'a>(services: impl Iterator<Item = Service<'a>>, place: Place) -> R
                 any: ports.any,
             }
         });
-        vips.push(Vip { address, tcp, udp });
+        vips.push(Vip {
+            address,
+            tcp,
+            udp,
+            up: up.into(),
+            reserved: 0,
+        });
     }
     Ok(Image {
         buckets: buckets.buckets,
         vips,
         port_ranges,
     })
+}
+
+#[derive(Default)]
+struct PortsOfVip {
+    tcp: PortsByKind,
+    udp: PortsByKind,
+    up: bool,
 }
 
 #[derive(Default)]
@@ -185,6 +204,7 @@ mod tests {
             vip: Ipv4Addr::from(0x0a09_0100 + vip).into(),
             protocol: Protocol::Tcp,
             ports,
+            up: true,
         }
     }
 

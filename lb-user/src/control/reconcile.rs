@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytemuck::Zeroable;
+use ipnet::IpNet;
 use lb_common::{
     Address, Binding, Control, Directory, Name, PredictorTable, RealServer, TableBlock,
     VirtualServer,
@@ -19,11 +20,14 @@ use lb_common::{
 
 use super::{
     allocator::Allocator,
-    desired::{self, Desired, Link},
+    desired::{self, Desired, LastKnownLinks, Link},
     directory::{self, Image, Place, Service},
     maglev::{self, Share},
 };
-use crate::dataplane::{Sizes, Tables};
+use crate::{
+    config::Forward,
+    dataplane::{Sizes, Tables},
+};
 
 /// What the reconciler needs beside the tables.
 pub trait Platform {
@@ -67,7 +71,7 @@ pub enum ReconcileError {
     #[error(transparent)]
     Directory(#[from] directory::Full),
     /// The kernel refused.
-    #[error("the kernel refused a change of the maps: {0}")]
+    #[error("the kernel refused a change of the maps")]
     Platform(#[from] PlatformError),
 }
 
@@ -81,14 +85,23 @@ pub struct Reconciler<P> {
 /// What lies where in the maps.
 #[derive(Clone)]
 struct State {
-    virtual_servers: BTreeMap<String, Slot>,
+    virtual_servers: BTreeMap<Identity, Slot>,
     real_servers: HashMap<RealServer, u32>,
     predictor_tables: HashMap<TableKey, PredictorTable>,
     free: Free,
 }
 
+/// A virtual server that changes its VIP or protocol is another one from then on: packets for the old VIP find
+/// the old one until the directory changes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Identity {
+    name: String,
+    vip: Address,
+    protocol: u8,
+}
+
 /// What is free in the maps.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Free {
     virtual_servers: Allocator,
     real_servers: Allocator,
@@ -136,30 +149,40 @@ impl<P: Platform> Reconciler<P> {
         }
     }
 
-    /// How each address was last reached.
-    pub fn last_known_links(&self) -> HashMap<IpAddr, Link> {
+    /// How each address was last reached, by each way to forward.
+    pub fn last_known_links(&self) -> LastKnownLinks {
         let entries = self.state.real_servers.keys();
         entries
             .map(|entry| {
-                let link = Link {
-                    ifindex: entry.ifindex,
-                    source_mac: entry.source_mac,
-                    destination_mac: entry.destination_mac,
+                let link = link(entry);
+                let forward = match link.outer_source {
+                    None => Forward::L2dsr,
+                    Some(_) => Forward::L3dsr,
                 };
-                (entry.address.into(), link)
+                ((entry.address.into(), forward), link)
             })
             .collect()
     }
 
     /// A virtual server's id: its index in `virtual_servers` and `virtual_server_counters`.
     pub fn virtual_server_id(&self, virtual_server: &str) -> Option<u32> {
-        Some(self.state.virtual_servers.get(virtual_server)?.id)
+        Some(self.slot(virtual_server)?.id)
     }
 
     /// The index in `binding_counters` of a real server bound to a virtual server.
     pub fn binding_counters(&self, virtual_server: &str, real_server: &str) -> Option<u32> {
-        let slot = self.state.virtual_servers.get(virtual_server)?;
+        let slot = self.slot(virtual_server)?;
         Some(slot.members.get(real_server)?.counters)
+    }
+
+    fn slot(&self, name: &str) -> Option<&Slot> {
+        let first = Identity {
+            name: name.to_owned(),
+            vip: Address::default(),
+            protocol: 0,
+        };
+        let (identity, slot) = self.state.virtual_servers.range(first..).next()?;
+        (identity.name == name).then_some(slot)
     }
 
     /// The tables that packets follow.
@@ -237,15 +260,20 @@ impl Plan {
         let mut old_tables = old.predictor_tables;
         let mut replaced_tables = Vec::new();
 
+        // There are two maps' halves for the directory, with VIPs for so many each.
+        if desired.virtual_servers.len() > tables.virtual_servers.len() as usize / 2 {
+            return Err(ReconcileError::VirtualServers);
+        }
         for (name, wanted) in &desired.virtual_servers {
-            let old_slot = old_virtual_servers.remove(name);
+            let identity = identity(name, wanted);
+            let old_slot = old_virtual_servers.remove(&identity);
             let mut slot = plan.place(name, wanted, old_slot)?;
             plan.link_members(&mut slot, wanted, &mut old_real_servers)?;
             replaced_tables.push(slot.table);
-            slot.table = plan.table(name, &slot, wanted, &mut old_tables)?;
+            slot.table = plan.table(tables, name, &slot, wanted, &mut old_tables)?;
             plan.virtual_servers
                 .push((slot.id, entry(name, wanted, &slot)));
-            plan.state.virtual_servers.insert(name.clone(), slot);
+            plan.state.virtual_servers.insert(identity, slot);
         }
         for slot in old_virtual_servers.into_values() {
             plan.garbage.virtual_servers.push(slot.id);
@@ -367,10 +395,8 @@ impl Plan {
             let wanted = &wanted.members[server];
             let entry = match &wanted.link {
                 Ok(link) => Some(real_server(server, wanted.address, link)),
-                Err(_) => member
-                    .entry
-                    .map(|(entry, _)| entry)
-                    .filter(|entry| IpAddr::from(entry.address) == wanted.address),
+                // Packets may find it still, by the old table; though its address may be another by now.
+                Err(_) => member.entry.map(|(entry, _)| entry),
             };
             member.entry = match entry {
                 Some(entry) => Some((entry, self.intern(entry, old)?)),
@@ -409,6 +435,7 @@ impl Plan {
     /// The predictor table over the members that take sessions.
     fn table(
         &mut self,
+        tables: &Tables,
         name: &str,
         slot: &Slot,
         wanted: &desired::VirtualServer,
@@ -432,13 +459,21 @@ impl Plan {
         }
         let table = match old.remove(&key) {
             Some(table) => table,
-            None => self.new_table(name, &key)?,
+            None => self.new_table(tables, name, &key, slot.table)?,
         };
         self.state.predictor_tables.insert(key, table);
         Ok(table)
     }
 
-    fn new_table(&mut self, name: &str, key: &TableKey) -> Result<PredictorTable, ReconcileError> {
+    /// A table that is not known yet: `current`, if it is one that an earlier daemon made of the same members,
+    /// else a new one.
+    fn new_table(
+        &mut self,
+        tables: &Tables,
+        name: &str,
+        key: &TableKey,
+        current: PredictorTable,
+    ) -> Result<PredictorTable, ReconcileError> {
         let shares: Vec<Share<'_>> = key
             .iter()
             .map(|(name, weight, offset)| Share {
@@ -449,10 +484,24 @@ impl Plan {
             .collect();
         // Where memory is short a coarser table serves, too, if each server still has a slot.
         let mut slots = maglev::slots_for(&shares);
-        let first_block = loop {
-            let blocks = blocks(slots);
-            if let Some(first) = self.state.free.table_blocks.allocate(blocks) {
-                break first;
+        loop {
+            let filled = maglev::fill(&shares, slots);
+            let blocks = filled
+                .chunks_exact(TableBlock::SLOTS)
+                .map(|chunk| TableBlock {
+                    slots: chunk.try_into().expect("a chunk of a block's size"),
+                });
+            let is_current = current.slots == slots
+                && (current.first_block..)
+                    .zip(blocks.clone())
+                    .all(|(index, block)| tables.predictor_tables.get(index) == block);
+            if is_current {
+                return Ok(current);
+            }
+            let free = &mut self.state.free.table_blocks;
+            if let Some(first_block) = free.allocate(self::blocks(slots)) {
+                self.blocks.extend((first_block..).zip(blocks));
+                return Ok(PredictorTable { first_block, slots });
             }
             slots /= 2;
             if slots < TableBlock::SLOTS as u32 || (slots as usize) < shares.len() {
@@ -460,15 +509,7 @@ impl Plan {
                     virtual_server: name.to_owned(),
                 });
             }
-        };
-        let filled = maglev::fill(&shares, slots);
-        let blocks = filled
-            .chunks_exact(TableBlock::SLOTS)
-            .map(|chunk| TableBlock {
-                slots: chunk.try_into().expect("a chunk of a block's size"),
-            });
-        self.blocks.extend((first_block..).zip(blocks));
-        Ok(PredictorTable { first_block, slots })
+        }
     }
 
     /// The tables that no virtual server will use.
@@ -497,10 +538,11 @@ impl Plan {
                 .virtual_servers
                 .iter()
                 .map(|(name, wanted)| Service {
-                    id: slots[name].id,
+                    id: slots[&identity(name, wanted)].id,
                     vip: wanted.vip,
                     protocol: wanted.protocol,
                     ports: &wanted.ports,
+                    up: wanted.state() == desired::State::Up,
                 });
             directory::build(services, place)
         };
@@ -557,10 +599,6 @@ impl Plan {
             tables.virtual_servers.set(id, VirtualServer::zeroed());
             state.free.virtual_servers.release(id, 1);
         }
-        for index in self.garbage.real_servers {
-            tables.real_servers.set(index, RealServer::zeroed());
-            state.free.real_servers.release(index, 1);
-        }
         for index in self.garbage.counters {
             state.free.binding_counters.release(index, 1);
         }
@@ -573,6 +611,12 @@ impl Plan {
                     .for_each(|index| tables.bindings.set(index, Binding::zeroed()));
                 state.free.bindings.release(first, capacity);
             }
+        }
+        // After the bindings that lead to them: the next daemon must not take one for a member's that has
+        // become another's.
+        for index in self.garbage.real_servers {
+            tables.real_servers.set(index, RealServer::zeroed());
+            state.free.real_servers.release(index, 1);
         }
         for table in self.garbage.tables {
             state
@@ -590,7 +634,7 @@ impl State {
         let mut state = Self {
             virtual_servers: BTreeMap::new(),
             real_servers: HashMap::new(),
-            // What the tables there are made of is not known: each will be replaced by an equal one.
+            // What the tables there are made of is not known: see `Plan::new_table`.
             predictor_tables: HashMap::new(),
             free: Free {
                 virtual_servers: Allocator::new(1, sizes.virtual_servers),
@@ -604,7 +648,12 @@ impl State {
             let entry = tables.virtual_servers.get(id);
             if let Some(name) = entry.name.as_str().filter(|name| !name.is_empty()) {
                 let slot = state.read_slot(tables, id, &entry);
-                state.virtual_servers.insert(name.to_owned(), slot);
+                let identity = Identity {
+                    name: name.to_owned(),
+                    vip: entry.vip,
+                    protocol: entry.protocol,
+                };
+                state.virtual_servers.insert(identity, slot);
             }
         }
         state
@@ -624,8 +673,11 @@ impl State {
             first: entry.first_binding,
             capacity: entry.binding_capacity,
         };
-        if !free.bindings.reserve(bindings.first, bindings.capacity) {
-            bindings.capacity = 0;
+        if bindings.capacity == 0 || !free.bindings.reserve(bindings.first, bindings.capacity) {
+            bindings = Bindings {
+                first: 0,
+                capacity: 0,
+            };
         }
         let mut members = BTreeMap::new();
         for (index, offset) in (bindings.first..bindings.first + bindings.capacity).zip(0..) {
@@ -682,6 +734,14 @@ const fn blocks(slots: u32) -> u32 {
     slots.div_ceil(TableBlock::SLOTS as u32)
 }
 
+fn identity(name: &str, wanted: &desired::VirtualServer) -> Identity {
+    Identity {
+        name: name.to_owned(),
+        vip: wanted.vip.into(),
+        protocol: wanted.protocol.number(),
+    }
+}
+
 fn name(name: &str) -> Name {
     Name::new(name).expect("the configuration bounds the length of names")
 }
@@ -692,9 +752,39 @@ fn real_server(server: &str, address: IpAddr, link: &Link) -> RealServer {
         source_mac: link.source_mac,
         ifindex: link.ifindex,
         address: address.into(),
+        outer_source: link
+            .outer_source
+            .map_or(Address::zeroed(), |network| network.network().into()),
+        outer_source_spread: link.outer_source.map_or(0, spread),
+        mtu: link.mtu,
         name: name(server),
         ..RealServer::zeroed()
     }
+}
+
+/// The reverse of [`real_server`].
+fn link(entry: &RealServer) -> Link {
+    let host_bits = entry.outer_source_spread.count_ones() as u8;
+    let outer_source = (entry.outer_source != Address::zeroed()).then(|| {
+        let address = IpAddr::from(entry.outer_source);
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        IpNet::new(address, bits - host_bits).expect("at most 32 bits are spread over")
+    });
+    Link {
+        ifindex: entry.ifindex,
+        source_mac: entry.source_mac,
+        destination_mac: entry.destination_mac,
+        mtu: entry.mtu,
+        outer_source,
+    }
+}
+
+/// The host bits of a network, as they lie in the last four bytes of an address.
+fn spread(network: IpNet) -> u32 {
+    let host_bits = u32::from(network.max_prefix_len() - network.prefix_len());
+    1u32.checked_shl(host_bits)
+        .map_or(u32::MAX, |end| end - 1)
+        .to_be()
 }
 
 fn entry(server: &str, wanted: &desired::VirtualServer, slot: &Slot) -> VirtualServer {
@@ -740,3 +830,6 @@ fn is_in_place(tables: &Tables, place: Place, image: &Image) -> bool {
             .zip(&image.port_ranges)
             .all(|(index, &range)| tables.port_ranges.get(index) == range)
 }
+
+#[cfg(test)]
+mod tests;

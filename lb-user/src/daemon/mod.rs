@@ -6,7 +6,9 @@ mod rates;
 mod report;
 
 use std::{
+    collections::HashSet,
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -35,12 +37,12 @@ const SAMPLE_RATES_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT, which leave forwarding in place, or until a client asks to stop it.
 pub async fn run(config_path: &Path) -> Result<()> {
+    let config_text = read(config_path)?;
+    let config = Config::parse(&config_path.display().to_string(), &config_text)?;
     ensure!(
         nix::unistd::geteuid().is_root(),
         "lb run needs root: it loads programs into the kernel"
     );
-    let config_text = read(config_path)?;
-    let config = Config::parse(&config_path.display().to_string(), &config_text)?;
     let mut events = Events::new(config_path)?;
     let mut daemon = Daemon::start(config_path, config_text, config).await?;
     let (requests, mut incoming) = mpsc::channel(16);
@@ -158,11 +160,15 @@ impl Daemon {
 
     /// A balancer that starts while it forwards already needs no answers: it knows the MAC addresses.
     async fn wait_for_first_answers(&mut self) {
-        let known = self.reconciler.last_known_links();
+        let known: HashSet<IpAddr> = self
+            .reconciler
+            .last_known_links()
+            .into_keys()
+            .map(|(address, _)| address)
+            .collect();
         let settled = |view: &View| {
             view.next_hops.iter().all(|(address, next_hop)| {
-                !matches!(next_hop, Err(Unreachable::Resolving { .. }))
-                    || known.contains_key(address)
+                !matches!(next_hop, Err(Unreachable::Resolving { .. })) || known.contains(address)
             })
         };
         let _ = timeout(FIRST_ANSWERS, self.network.wait_for(settled)).await;

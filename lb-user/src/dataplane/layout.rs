@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use aya::maps::MapType;
 use lb_common::{
-    Binding, Control, Counters, DropReason, Interface, PortRange, RealServer, TableBlock, Vip,
-    VipBucket, VirtualServer,
+    Binding, Control, Counters, Datagram, DropReason, ErrorBudget, FirstFragment, Interface,
+    PortRange, RealServer, TableBlock, Vip, VipBucket, VirtualServer,
 };
 
 use super::Sizes;
@@ -60,11 +60,11 @@ pub struct Incompatible {
 }
 
 /// All maps of the balancer.
-pub fn maps(sizes: &Sizes) -> [MapLayout; 12] {
-    fn map<T>(name: &'static str, kind: MapType, max_entries: u32) -> MapLayout {
-        MapLayout::new::<u32, T>(name, kind, max_entries)
+pub fn maps(sizes: &Sizes) -> [MapLayout; 15] {
+    fn map<V>(name: &'static str, kind: MapType, max_entries: u32) -> MapLayout {
+        MapLayout::new::<u32, V>(name, kind, max_entries)
     }
-    use MapType::{Array, Hash, PerCpuArray};
+    use MapType::{Array, Hash, LruHash, PerCpuArray};
     [
         map::<Control>("control", Array, 1),
         map::<VipBucket>("vip_buckets", Array, sizes.vip_buckets),
@@ -75,6 +75,9 @@ pub fn maps(sizes: &Sizes) -> [MapLayout; 12] {
         map::<Binding>("bindings", Array, sizes.bindings),
         map::<RealServer>("real_servers", Array, sizes.real_servers),
         map::<Interface>("interfaces", Hash, sizes.interfaces),
+        MapLayout::new::<Datagram, FirstFragment>("fragments", LruHash, sizes.fragments),
+        map::<ErrorBudget>("error_budget", PerCpuArray, 1),
+        map::<[u64; 8]>("scratch", PerCpuArray, 1),
         map::<Counters>(
             "virtual_server_counters",
             PerCpuArray,

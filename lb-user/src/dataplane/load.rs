@@ -20,10 +20,10 @@ use super::{
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The object file or a map.
-    #[error("can't load the BPF object: {0}")]
+    #[error("can't load the BPF object")]
     Object(#[from] EbpfError),
     /// The program.
-    #[error("can't load the program {name}: {source}")]
+    #[error("can't load the program {name}")]
     Program {
         /// Its name.
         name: &'static str,
@@ -31,7 +31,7 @@ pub enum LoadError {
         source: ProgramError,
     },
     /// A map.
-    #[error("can't use the map {name}: {source}")]
+    #[error("can't use the map {name}")]
     Map {
         /// Its name.
         name: &'static str,
@@ -39,7 +39,7 @@ pub enum LoadError {
         source: MapError,
     },
     /// A map can't be mapped into memory.
-    #[error("can't map {name} into memory: {source}")]
+    #[error("can't map {name} into memory")]
     Memory {
         /// The map's name.
         name: &'static str,

@@ -34,20 +34,20 @@ pub enum PinError {
         path: PathBuf,
     },
     /// The file system refuses.
-    #[error("can't {what} {path}: {source}")]
+    #[error("can't {what} {path}: {error}")]
     Io {
         /// To do what.
         what: &'static str,
         /// With what.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PinError {
     let path = path.to_owned();
-    move |source| PinError::Io { what, path, source }
+    move |error| PinError::Io { what, path, error }
 }
 
 /// What stands for an interface in the BPF file system, which keeps dots for itself (kernel/bpf/inode.c,

@@ -28,6 +28,8 @@ pub struct Sizes {
     pub real_servers: u32,
     /// `interfaces`.
     pub interfaces: u32,
+    /// `fragments`.
+    pub fragments: u32,
 }
 
 impl Sizes {
@@ -43,6 +45,8 @@ impl Sizes {
     /// Bindings for each real server, so that a few virtual servers can bind all.
     const BINDINGS_PER_REAL_SERVER: u32 = 4;
     const INTERFACES: u32 = 256;
+    /// Fragmented datagrams on their way at one time.
+    const FRAGMENTS: u32 = 16_384;
 
     /// The sizes that follow from the configuration's limits.
     pub fn new(limits: &Limits) -> Self {
@@ -52,7 +56,8 @@ impl Sizes {
             vip_buckets: 2 * buckets.next_power_of_two(),
             vips: 2 * (virtual_servers + 1),
             port_ranges: 2 * virtual_servers,
-            virtual_servers: virtual_servers + 1,
+            // A renamed one, or all of them, is written beside the old one.
+            virtual_servers: 2 * virtual_servers + 1,
             table_blocks: virtual_servers * Self::TABLE_BLOCKS_PER_VIRTUAL_SERVER
                 + Self::EXTRA_TABLE_BLOCKS,
             bindings: virtual_servers * Self::BINDINGS_PER_VIRTUAL_SERVER
@@ -60,6 +65,7 @@ impl Sizes {
             // A changed entry is written beside the old one.
             real_servers: 2 * limits.real_servers + 1,
             interfaces: Self::INTERFACES,
+            fragments: Self::FRAGMENTS,
         }
     }
 }

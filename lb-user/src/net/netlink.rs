@@ -51,7 +51,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum NetError {
     /// A netlink socket can't be opened.
     #[error("cannot open a netlink socket: {0}")]
-    Open(#[source] io::Error),
+    Open(io::Error),
     /// The socket broke.
     #[error("the netlink socket to the kernel broke")]
     Broken,

@@ -60,6 +60,10 @@ struct Needed {
     answer: Answer,
     /// By how many targets.
     users: usize,
+    /// The MAC address that was known before it failed, until a view shows that. The kernel lets an
+    /// entry fail before it deletes it on request (neigh_delete, net/core/neighbour.c); only the
+    /// deletion tells the two apart, and it comes at once.
+    before_failure: Option<Answer>,
 }
 
 impl State {
@@ -265,6 +269,9 @@ impl State {
     /// Takes the view, if there is something to show and the time for it has come.
     pub(super) fn view_due(&mut self, now: Instant) -> Option<View> {
         self.show_at.take_if(|at| *at <= now)?;
+        for needed in self.neighbours.values_mut() {
+            needed.before_failure = None;
+        }
         Some(self.view())
     }
 
@@ -348,6 +355,7 @@ impl State {
         for (key, needed) in &mut self.neighbours {
             if key.ifindex == ifindex {
                 needed.answer = Answer::Resolving;
+                needed.before_failure = None;
             }
         }
         self.show(now);
@@ -378,6 +386,7 @@ impl State {
             Needed {
                 answer: Answer::Resolving,
                 users: 1,
+                before_failure: None,
             },
         );
         self.nudges.set(key, now);
@@ -396,6 +405,11 @@ impl State {
 
     fn forget(&mut self, key: NeighbourKey, now: Instant) {
         self.table.remove(&key);
+        if let Some(needed) = self.neighbours.get_mut(&key)
+            && let Some(answer) = needed.before_failure.take()
+        {
+            needed.answer = answer;
+        }
         self.observe(key, now);
     }
 
@@ -409,6 +423,10 @@ impl State {
         let before = needed.answer;
         let answer = before.after(entry);
         needed.answer = answer;
+        if answer != before {
+            let failed = answer == Answer::Silent && matches!(before, Answer::Known(_));
+            needed.before_failure = failed.then_some(before);
+        }
         match NextNudge::after(before, answer, entry) {
             NextNudge::Now => self.nudges.set(key, now),
             NextNudge::WhenVerificationIsDue => self.nudges.set(key, now + verify_every),

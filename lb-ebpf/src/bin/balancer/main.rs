@@ -12,16 +12,13 @@ use lb_ebpf::{Verdict, kernel::XdpPacket};
 use self::maps::Maps;
 
 /// Attached to each interface of the configuration.
-#[xdp]
+#[xdp(frags)]
 fn balancer(context: XdpContext) -> u32 {
     match lb_ebpf::balance(&mut XdpPacket(&context), &Maps) {
         Verdict::Pass => xdp_action::XDP_PASS,
         Verdict::Transmit => xdp_action::XDP_TX,
         // SAFETY: a plain helper call.
         Verdict::Redirect(ifindex) => unsafe { bpf_redirect(ifindex, 0) as u32 },
-        Verdict::Drop(reason) => {
-            maps::count_drop(reason);
-            xdp_action::XDP_DROP
-        }
+        Verdict::Drop(_) => xdp_action::XDP_DROP,
     }
 }

@@ -2,14 +2,15 @@
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, HashMap, PerCpuArray},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray},
+    helpers::bpf_ktime_get_coarse_ns,
     macros::btf_map,
 };
 use lb_common::{
-    Binding, Control, Counters, DropReason, Interface, PortRange, RealServer, TableBlock, Vip,
-    VipBucket, VirtualServer,
+    Binding, Control, Counters, Datagram, DropReason, ErrorBudget, FirstFragment, Interface,
+    PortRange, RealServer, TableBlock, Vip, VipBucket, VirtualServer,
 };
-use lb_ebpf::Tables;
+use lb_ebpf::{State, Tables, parse::IpPacket};
 
 /// User space maps these arrays into its memory.
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
@@ -32,6 +33,12 @@ static BINDINGS: Array<Binding, 1, MAPPED> = Array::new();
 static REAL_SERVERS: Array<RealServer, 1, MAPPED> = Array::new();
 #[btf_map(name = "interfaces")]
 static INTERFACES: HashMap<u32, Interface, 1> = HashMap::new();
+#[btf_map(name = "fragments")]
+static FRAGMENTS: LruHashMap<Datagram, FirstFragment, 1> = LruHashMap::new();
+#[btf_map(name = "error_budget")]
+static ERROR_BUDGET: PerCpuArray<ErrorBudget, 1> = PerCpuArray::new();
+#[btf_map(name = "scratch")]
+static SCRATCH: PerCpuArray<[u64; 8], 1> = PerCpuArray::new();
 #[btf_map(name = "virtual_server_counters")]
 static VIRTUAL_SERVER_COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 #[btf_map(name = "binding_counters")]
@@ -39,7 +46,7 @@ static BINDING_COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 #[btf_map(name = "drop_counters")]
 static DROP_COUNTERS: PerCpuArray<u64, { DropReason::ALL.len() }> = PerCpuArray::new();
 
-/// The maps as the library's tables.
+/// The maps as the library's tables and state.
 pub struct Maps;
 
 impl Tables for Maps {
@@ -88,6 +95,53 @@ impl Tables for Maps {
         // SAFETY: an entry is replaced as a whole and seldom; a torn one gives one wrong answer.
         unsafe { INTERFACES.get(&ifindex) }
     }
+}
+
+impl State for Maps {
+    #[inline(always)]
+    fn first_fragment(&self, datagram: &Datagram) -> Option<FirstFragment> {
+        // SAFETY: an entry that is replaced meanwhile gives this packet one of two servers, as before.
+        unsafe { FRAGMENTS.get(datagram) }.copied()
+    }
+
+    #[inline(always)]
+    fn remember_fragment(&self, datagram: &Datagram, first: &FirstFragment) {
+        // Without an entry the later fragments are dropped, and counted then.
+        let _ = FRAGMENTS.insert(datagram, first, 0);
+    }
+
+    #[inline(always)]
+    fn forget(&self, ip: IpPacket) -> Option<IpPacket> {
+        const { assert!(size_of::<IpPacket>() <= size_of::<[u64; 8]>()) };
+        let scratch = SCRATCH.get_ptr_mut(0)?.cast::<IpPacket>();
+        // SAFETY: this CPU's own entry, large enough, and aligned for a `u64` as the packet's description is.
+        unsafe {
+            scratch.write_volatile(ip);
+            Some(scratch.read_volatile())
+        }
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: a plain helper call.
+        unsafe { bpf_ktime_get_coarse_ns() }
+    }
+
+    #[inline(always)]
+    fn may_send_error(&self) -> bool {
+        ERROR_BUDGET.get_ptr_mut(0).is_some_and(|budget| {
+            // SAFETY: this CPU's own entry, and XDP programs do not interrupt one another.
+            unsafe { &mut *budget }.take(self.now())
+        })
+    }
+
+    #[inline(always)]
+    fn count_drop(&self, reason: DropReason) {
+        if let Some(count) = DROP_COUNTERS.get_ptr_mut(reason as u32) {
+            // SAFETY: as in `may_send_error`.
+            unsafe { *count += 1 };
+        }
+    }
 
     #[inline(always)]
     fn count(&self, virtual_server: u32, binding_counters: u32, bytes: u64) {
@@ -99,18 +153,9 @@ impl Tables for Maps {
 #[inline(always)]
 fn add(counters: Option<*mut Counters>, bytes: u64) {
     if let Some(counters) = counters {
-        // SAFETY: this CPU's own entry, and XDP programs do not interrupt one another.
+        // SAFETY: as in `may_send_error`.
         let counters = unsafe { &mut *counters };
         counters.packets += 1;
         counters.bytes += bytes;
-    }
-}
-
-/// Counts a dropped packet.
-#[inline(always)]
-pub fn count_drop(reason: DropReason) {
-    if let Some(count) = DROP_COUNTERS.get_ptr_mut(reason as u32) {
-        // SAFETY: as in `add`.
-        unsafe { *count += 1 };
     }
 }

@@ -13,7 +13,7 @@ use lb_ebpf::{Packet, decapsulate::decapsulate, kernel::XdpPacket};
 use self::maps::Maps;
 
 /// Attached to an interface by which a real server gets packets from balancers.
-#[xdp]
+#[xdp(frags)]
 fn decapsulator(context: XdpContext) -> u32 {
     let mut packet = XdpPacket(&context);
     let bytes = packet.frame().len();

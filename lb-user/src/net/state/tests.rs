@@ -205,6 +205,27 @@ fn a_forgotten_neighbour_stays_usable_and_is_asked_for_at_once() {
 }
 
 #[test]
+fn a_neighbour_that_is_deleted_on_request_stays_usable_and_is_asked_for_at_once() {
+    let mut it = Fixture::new(&["10.9.0.11"]);
+    it.neighbour("10.9.0.11", NeighbourState::Reachable, Some(THEIRS));
+    it.neighbour("10.9.0.11", NeighbourState::Failed, None);
+    it.forget("10.9.0.11");
+    assert_eq!(it.mac("10.9.0.11"), Some(THEIRS));
+    assert_eq!(it.nudges(), [(key(ETH0, "10.9.0.11"), Nudge::Ask)]);
+}
+
+#[test]
+fn a_dead_neighbour_stays_dead_when_the_kernel_forgets_it() {
+    let mut it = Fixture::new(&["10.9.0.11"]);
+    it.neighbour("10.9.0.11", NeighbourState::Reachable, Some(THEIRS));
+    it.neighbour("10.9.0.11", NeighbourState::Failed, None);
+    it.advance(Duration::from_secs(1));
+    assert!(it.state.view_due(it.now).is_some());
+    it.forget("10.9.0.11");
+    assert_eq!(it.next_hop("10.9.0.11"), no_answer("10.9.0.11"));
+}
+
+#[test]
 fn an_entry_that_vanished_unnoticed_is_asked_for() {
     let mut it = Fixture::new(&["10.9.0.11"]);
     it.neighbour("10.9.0.11", NeighbourState::Stale, Some(THEIRS));

@@ -1,0 +1,42 @@
+//! The Ethernet header of a packet that is rebuilt: the MAC addresses and the EtherType are new, the tags
+//! stay.
+
+use crate::{
+    frame::Frame,
+    parse::{ETHERNET, TAG},
+};
+
+/// Up to two tags, with their own EtherTypes, as they lie in the packet.
+#[derive(Clone, Copy)]
+pub struct Tags([u32; 2]);
+
+impl Tags {
+    /// The tags of a frame with `offset` bytes before its payload.
+    #[inline(always)]
+    pub fn read(frame: Frame<'_>, offset: usize) -> Option<Self> {
+        let mut tags = [0; 2];
+        if offset > ETHERNET {
+            tags[0] = frame.skip(ETHERNET - 2)?.view::<TAG>()?.u32::<0>();
+        }
+        if offset > ETHERNET + TAG {
+            tags[1] = frame.skip(ETHERNET - 2 + TAG)?.view::<TAG>()?.u32::<0>();
+        }
+        Some(Self(tags))
+    }
+
+    /// Puts them, and the payload's EtherType behind them, into a frame with as many bytes before its payload.
+    #[inline(always)]
+    pub fn write(self, frame: Frame<'_>, offset: usize, ethertype: u16) -> Option<()> {
+        if offset > ETHERNET {
+            let tag = frame.skip(ETHERNET - 2)?.view::<TAG>()?;
+            tag.set_u32::<0>(self.0[0]);
+        }
+        if offset > ETHERNET + TAG {
+            let tag = frame.skip(ETHERNET - 2 + TAG)?.view::<TAG>()?;
+            tag.set_u32::<0>(self.0[1]);
+        }
+        let end = frame.skip_to(offset - 2)?.view::<2>()?;
+        end.set_u16::<0>(ethertype.to_be());
+        Some(())
+    }
+}

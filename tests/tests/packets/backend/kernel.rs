@@ -1,0 +1,252 @@
+//! The program in the kernel, by `BPF_PROG_TEST_RUN` (Documentation/bpf/bpf_prog_run.rst).
+
+use std::{
+    path::{Path, PathBuf},
+    process,
+    sync::{
+        Once,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use aya::{
+    Ebpf,
+    programs::{ProgramInfo, TestRun, TestRunAttrs, TestRunOptions},
+};
+use lb_common::{Counters, DropReason};
+use lb_ebpf::Verdict;
+use lb_tests::{Namespace, PacketSocket, device_features};
+use lb_user::{
+    control::Reconciler,
+    dataplane::{
+        CounterMaps, Pins, Sizes,
+        load::{self, balancer},
+    },
+};
+
+use super::{Backend, Observed};
+use crate::{
+    case::{Counted, dropped},
+    fixture::{self, CounterNames, FAR, LAN, Port},
+};
+
+/// The loaded program, in a network namespace that has the interfaces of the fixture.
+pub struct Kernel {
+    ebpf: Ebpf,
+    reconciler: Reconciler<CounterMaps>,
+    sizes: Sizes,
+    names: CounterNames,
+    /// What the interfaces sent, by index.
+    wires: [(u32, PacketSocket); 2],
+}
+
+impl Kernel {
+    /// Loads the program, gives it to `test` inside the namespace, and removes what was made.
+    pub fn run_in_namespace(test: impl FnOnce(&mut Self) + Send) {
+        let place = Place::new();
+        place.add_ports();
+        place.namespace.run(|| test(&mut Self::load(&place)));
+    }
+
+    fn load(place: &Place) -> Self {
+        let pins = Pins::new(&place.pin_path);
+        pins.create().expect("a BPF file system");
+        let sizes = fixture::sizes();
+        let mut loaded = load::load(&pins, &sizes).unwrap_or_else(|error| panic!("{error}"));
+        for (ifindex, entry) in fixture::interfaces() {
+            loaded
+                .interfaces
+                .insert(ifindex, bytemuck::cast::<_, [u8; 8]>(entry), 0)
+                .expect("the map has room");
+        }
+        let reconciler = fixture::reconcile(loaded.tables, loaded.counters);
+        Self {
+            names: CounterNames::new(&reconciler),
+            ebpf: loaded.ebpf,
+            reconciler,
+            sizes,
+            wires: [&LAN, &FAR].map(|port| {
+                let socket = PacketSocket::open(&place.namespace, &peer(port));
+                (port.ifindex, socket)
+            }),
+        }
+    }
+
+    /// All counters that are not zero.
+    fn counters(&self) -> Counted {
+        let maps = self.reconciler.platform();
+        let read = |counters: Result<Counters, _>| counters.expect("the map has the entry");
+        let virtual_servers = (0..self.sizes.virtual_servers)
+            .map(|id| (self.names.virtual_server(id), read(maps.virtual_server(id))));
+        let bindings = (0..self.sizes.bindings)
+            .map(|index| (self.names.binding(index), read(maps.binding(index))));
+        let drops = maps.drops().expect("the map has all reasons");
+        let drops = drops
+            .into_iter()
+            .map(|(reason, packets)| dropped(reason, packets));
+        virtual_servers
+            .chain(bindings)
+            .chain(drops)
+            .filter(|(_, counters)| *counters != Counters::default())
+            .collect()
+    }
+
+    /// The interface that a redirected frame leaves by. Only live frames go anywhere, so this sends one.
+    fn egress(&mut self, ingress: &Port, frame: &[u8], output: &[u8]) -> u32 {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let context = context(ingress, frame);
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            ctx_in: Some(&context),
+            attrs: TestRunAttrs::new().xdp_live_frames(1),
+            ..TestRunOptions::new()
+        };
+        let result = balancer(&mut self.ebpf).test_run(options);
+        result.expect("the kernel sends live frames");
+        let sent = |(_, wire): &&(u32, PacketSocket)| {
+            wire.receive(PATIENCE, |frame| frame == output).is_some()
+        };
+        let wire = self.wires.iter().rev().find(sent);
+        wire.expect("a redirected frame leaves by some interface").0
+    }
+
+    /// Runs the program without reading counters.
+    pub fn run_uncounted(&mut self, ingress: &Port, frame: &[u8]) -> (u32, Vec<u8>) {
+        let context = context(ingress, frame);
+        let mut output = vec![0; frame.len() + 256];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut output),
+            ctx_in: Some(&context),
+            ..TestRunOptions::new()
+        };
+        let result = balancer(&mut self.ebpf)
+            .test_run(options)
+            .unwrap_or_else(|error| panic!("{} bytes: {error}: {frame:02x?}", frame.len()));
+        output.truncate(result.data_size_out as usize);
+        (result.return_value, output)
+    }
+}
+
+/// What the program returns (linux/bpf.h, `enum xdp_action`).
+pub mod action {
+    pub const DROP: u32 = 1;
+    pub const PASS: u32 = 2;
+    pub const TX: u32 = 3;
+    pub const REDIRECT: u32 = 4;
+}
+
+impl Backend for Kernel {
+    /// The kernel wants an Ethernet header, and puts what does not fit a page beside its own data into
+    /// fragments, which only programs for multi-buffer packets see (net/bpf/test_run.c,
+    /// `bpf_prog_test_run_xdp`).
+    fn takes(&self, frame: &[u8]) -> bool {
+        (14..=3500).contains(&frame.len())
+    }
+
+    fn run(&mut self, ingress: &Port, frame: &[u8]) -> Observed {
+        let before = self.counters();
+        let (action, output) = self.run_uncounted(ingress, frame);
+        let counted = difference(&before, self.counters());
+        let verdict = match action {
+            action::PASS => Verdict::Pass,
+            action::TX => Verdict::Transmit,
+            action::REDIRECT => Verdict::Redirect(self.egress(ingress, frame, &output)),
+            action::DROP => {
+                let counted = |reason: &DropReason| counted.contains_key(&dropped(*reason, 1).0);
+                let reason = DropReason::ALL.into_iter().find(counted);
+                Verdict::Drop(reason.expect("a drop is counted"))
+            }
+            other => panic!("the program returned {other} for {frame:02x?}"),
+        };
+        Observed {
+            verdict,
+            output,
+            counted,
+        }
+    }
+}
+
+/// What the verifier says of the program.
+pub fn balancer_info(kernel: &mut Kernel) -> ProgramInfo {
+    balancer(&mut kernel.ebpf).info().expect("a loaded program")
+}
+
+fn difference(before: &Counted, after: Counted) -> Counted {
+    after
+        .into_iter()
+        .filter_map(|(name, mut counters)| {
+            let before = before.get(&name).copied().unwrap_or_default();
+            counters.packets -= before.packets;
+            counters.bytes -= before.bytes;
+            (counters != Counters::default()).then_some((name, counters))
+        })
+        .collect()
+}
+
+/// A `struct xdp_md` (linux/bpf.h): data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+fn context(ingress: &Port, frame: &[u8]) -> [u8; 24] {
+    let length = frame.len().try_into().expect("a frame");
+    bytemuck::cast([0, length, 0, ingress.ifindex, 0, 0])
+}
+
+/// The other end of an interface's cable.
+fn peer(port: &Port) -> String {
+    format!("{}-peer", port.name)
+}
+
+/// A network namespace and a place for pins, named as those of labs, so that what a killed run leaves behind goes
+/// with them.
+struct Place {
+    lab: String,
+    pin_path: PathBuf,
+    namespace: Namespace,
+}
+
+impl Place {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        static REMAINS: Once = Once::new();
+        REMAINS.call_once(lb_tests::remove_dead_labs);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let lab = format!("lb-test-{}-{number}", process::id());
+        let name = format!("{lab}-balancer");
+        let added = process::Command::new("ip")
+            .args(["netns", "add", &name])
+            .status();
+        assert!(
+            added.is_ok_and(|status| status.success()),
+            "can't add a network namespace: root and ip (iproute2) are needed"
+        );
+        Self {
+            pin_path: Path::new("/sys/fs/bpf").join(&lab),
+            namespace: Namespace::open(name).expect("just added"),
+            lab,
+        }
+    }
+
+    fn add_ports(&self) {
+        for port in [&LAN, &FAR] {
+            let Port { name, ifindex, .. } = port;
+            let (peer, peer_index) = (peer(port), ifindex + 1);
+            self.namespace.ip(&format!(
+                "link add {name} index {ifindex} mtu 9000 type veth peer name {peer} index {peer_index} mtu 9000"
+            ));
+            for device in [*name, &peer] {
+                self.namespace
+                    .ip(&format!("link set {device} addrgenmode none up"));
+            }
+            // A veth takes redirected frames if its peer has NAPI (drivers/net/veth.c, `veth_xdp_xmit`).
+            self.namespace
+                .run(|| device_features::set(&peer, &[("rx-gro", true)]))
+                .expect("a feature of veth");
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lb_tests::remove(&self.lab);
+    }
+}
