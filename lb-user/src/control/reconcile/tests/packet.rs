@@ -4,10 +4,14 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bytemuck::Pod;
 use lb_common::{
-    Address, Binding, Control, Interface, Name, PortRange, RealServer, TableBlock, Vip, VipBucket,
-    VirtualServer,
+    Address, Binding, Control, Datagram, DropReason, FirstFragment, Interface, Name, PortRange,
+    RealServer, TableBlock, Vip, VipBucket, VirtualServer,
 };
-use lb_ebpf::{find, parse::Flow, predict};
+use lb_ebpf::{
+    Tables as _, find,
+    parse::{Flow, IpPacket},
+    predict,
+};
 
 use super::wanted::vip;
 use crate::{
@@ -49,6 +53,20 @@ impl lb_ebpf::Tables for Tables {
     fn interface(&self, _: u32) -> Option<&Interface> {
         None
     }
+    fn first_fragment(&self, _: &Datagram) -> Option<FirstFragment> {
+        None
+    }
+    fn remember_fragment(&self, _: &Datagram, _: &FirstFragment) {}
+    fn forget(&self, ip: IpPacket) -> Option<IpPacket> {
+        Some(ip)
+    }
+    fn now(&self) -> u64 {
+        0
+    }
+    fn may_send_error(&self) -> bool {
+        false
+    }
+    fn count_drop(&self, _: DropReason) {}
     fn count(&self, _: u32, _: u32, _: u64) {}
 }
 
@@ -87,12 +105,21 @@ pub type Found = Option<(String, Option<String>)>;
 
 pub fn walk(tables: &Tables, flow: &Flow) -> Found {
     let (_, virtual_server) = find::virtual_server(tables, flow)?;
-    let chosen = predict::real_server(tables, virtual_server, flow);
-    let text = |name: Name| name.as_str().unwrap().to_owned();
     Some((
         text(virtual_server.name),
-        chosen.map(|(_, server)| text(server.name)),
+        choose(tables, virtual_server, flow),
     ))
+}
+
+/// The name of the real server that a virtual server chooses for a flow.
+pub fn choose(tables: &Tables, virtual_server: &VirtualServer, flow: &Flow) -> Option<String> {
+    let offset = predict::binding(tables, virtual_server, flow.hash())?;
+    let binding = tables.binding(virtual_server.first_binding + offset)?;
+    (binding.real_server != 0).then(|| text(tables.real_servers.get(binding.real_server).name))
+}
+
+fn text(name: Name) -> String {
+    name.as_str().unwrap().to_owned()
 }
 
 /// The real server behind each slot of a virtual server's predictor table.
