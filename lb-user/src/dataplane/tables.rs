@@ -62,8 +62,9 @@ impl Sizes {
                 + Self::EXTRA_TABLE_BLOCKS,
             bindings: virtual_servers * Self::BINDINGS_PER_VIRTUAL_SERVER
                 + limits.real_servers * Self::BINDINGS_PER_REAL_SERVER,
-            // A changed entry is written beside the old one.
-            real_servers: 2 * limits.real_servers + 1,
+            // Each may be reached with and without an outer header, and a changed entry is written beside the
+            // old one.
+            real_servers: 2 * 2 * limits.real_servers + 1,
             interfaces: Self::INTERFACES,
             fragments: Self::FRAGMENTS,
         }

@@ -88,12 +88,12 @@ pub fn walk(tables: &Tables, flow: &Flow) -> Found {
     let (_, virtual_server) = find::virtual_server(tables, flow)?;
     Some((
         text(virtual_server.name),
-        chosen(tables, virtual_server, flow),
+        choose(tables, virtual_server, flow),
     ))
 }
 
-/// The name of the real server that the predictor chooses.
-pub fn chosen(tables: &Tables, virtual_server: &VirtualServer, flow: &Flow) -> Option<String> {
+/// The name of the real server that a virtual server chooses for a flow.
+pub fn choose(tables: &Tables, virtual_server: &VirtualServer, flow: &Flow) -> Option<String> {
     let binding = predict::binding(tables, virtual_server, flow.hash())?;
     let choice = Choice::new(tables, 0, virtual_server, binding)?;
     Some(text(choice.real_server.name))

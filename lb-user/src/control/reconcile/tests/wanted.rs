@@ -5,7 +5,12 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use proptest::{collection::vec, option, prelude::*};
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    sample::{select, subsequence},
+};
 
 use crate::{
     config::{Forward, Ports, Predictor, Protocol},
@@ -13,39 +18,44 @@ use crate::{
 };
 
 /// Most virtual servers that [`any_desired`] makes.
-pub const VIRTUAL_SERVERS: u32 = 5;
+pub const VIRTUAL_SERVERS: u8 = 5;
 /// Most real servers that [`any_desired`] makes.
-pub const REAL_SERVERS: u32 = 6;
+pub const REAL_SERVERS: u8 = 6;
 
-/// A real server's name, address and link.
-pub type Server = (&'static str, IpAddr, Result<Link, String>);
-
-pub fn link(mac: u8) -> Link {
+/// A way to a real server whose MAC address ends in `mac`.
+pub fn link(mac: u8, forward: Forward) -> Link {
     Link {
         ifindex: 2,
         source_mac: [2, 0, 0, 0, 0, 1],
         destination_mac: [2, 0, 0, 0, 1, mac],
         mtu: 1500,
-        outer_source: None,
+        outer_source: match forward {
+            Forward::L2dsr => None,
+            Forward::L3dsr => Some("10.9.0.1/32".parse().unwrap()),
+        },
     }
 }
 
-/// The real server `s0`, `s1` and so on, reached by a MAC address of its own.
-pub fn server(n: u8) -> Server {
-    let name = ["s0", "s1", "s2", "s3", "s4", "s5"][usize::from(n)];
-    (name, Ipv4Addr::new(10, 9, 0, n).into(), Ok(link(n)))
-}
-
-pub fn member((name, address, link): Server, weight: u16) -> (String, Member) {
+/// The real server `s0`, `s1` and so on, of weight 1.
+pub fn member(n: u8, link: Link) -> (String, Member) {
     let member = Member {
-        address,
-        weight,
+        address: Ipv4Addr::new(10, 9, 0, n).into(),
+        weight: 1,
         drain: false,
-        link,
+        link: Ok(link),
     };
-    (name.to_owned(), member)
+    (format!("s{n}"), member)
 }
 
+/// Real servers, each with a MAC address of its own.
+pub fn members(servers: impl IntoIterator<Item = u8>) -> Vec<(String, Member)> {
+    let servers = servers.into_iter();
+    servers
+        .map(|n| member(n, link(n, Forward::L2dsr)))
+        .collect()
+}
+
+/// Two VIPs of IPv4, one of IPv6, and more.
 pub fn vip(n: u8) -> IpAddr {
     match n {
         2 => "2001:db8::1".parse().unwrap(),
@@ -53,6 +63,12 @@ pub fn vip(n: u8) -> IpAddr {
     }
 }
 
+/// The ports that consist of this one.
+pub fn port(port: u16) -> Ports {
+    Ports::List(BTreeSet::from([port]))
+}
+
+/// A virtual server for TCP.
 pub fn virtual_server(
     vip: IpAddr,
     ports: Ports,
@@ -69,20 +85,80 @@ pub fn virtual_server(
     }
 }
 
-pub fn port(port: u16) -> Ports {
-    Ports::List(BTreeSet::from([port]))
-}
-
+/// These virtual servers and no others.
 pub fn desired<const N: usize>(virtual_servers: [(&str, VirtualServer); N]) -> Desired {
+    let virtual_servers = virtual_servers.into_iter();
     Desired {
         virtual_servers: virtual_servers
-            .into_iter()
             .map(|(name, wanted)| (name.to_owned(), wanted))
             .collect(),
     }
 }
 
-pub fn clash(a: &VirtualServer, b: &VirtualServer) -> bool {
+/// Any state that a configuration and a network can ask for.
+pub fn any_desired() -> impl Strategy<Value = Desired> {
+    // Which of two addresses, and the MAC address if it is known.
+    let real_server = (0..2_u8, option::weighted(0.8, 0..3_u8));
+    let real_servers = vec(real_server, usize::from(REAL_SERVERS));
+    let ports = prop_oneof![
+        subsequence(vec![80, 443, 8050], 1..=3)
+            .prop_map(|ports| Ports::List(ports.into_iter().collect())),
+        select(vec![8000..=8100, 8050..=9000, 1..=2]).prop_map(Ports::Range),
+        Just(Ports::Any),
+    ];
+    let weight_and_drain = (1..=4_u16, prop::bool::weighted(0.2));
+    let bindings = vec(
+        option::weighted(0.6, weight_and_drain),
+        usize::from(REAL_SERVERS),
+    );
+    let virtual_server = (
+        (0..3_u8).prop_map(vip),
+        select(vec![Protocol::Tcp, Protocol::Udp]),
+        ports,
+        select(vec![Forward::L2dsr, Forward::L3dsr]),
+        1..=2_u32,
+        bindings,
+    );
+    let virtual_servers = vec(
+        option::weighted(0.7, virtual_server),
+        usize::from(VIRTUAL_SERVERS),
+    );
+    (real_servers, virtual_servers).prop_map(|(real_servers, virtual_servers)| {
+        let mut desired = Desired::default();
+        for (n, virtual_server) in virtual_servers.into_iter().enumerate() {
+            let Some((vip, protocol, ports, forward, minimum_up, bindings)) = virtual_server else {
+                continue;
+            };
+            let bound = (0..).zip(&real_servers).zip(bindings);
+            let members = bound.filter_map(|((n, &(address, mac)), binding)| {
+                let (weight, drain) = binding?;
+                let member = Member {
+                    address: Ipv4Addr::new(10, 9, address, n).into(),
+                    weight,
+                    drain,
+                    link: mac
+                        .map(|mac| link(mac, forward))
+                        .ok_or("no answer".to_owned()),
+                };
+                Some((format!("s{n}"), member))
+            });
+            let wanted = VirtualServer {
+                protocol,
+                forward,
+                minimum_up,
+                ..self::virtual_server(vip, ports, members)
+            };
+            let mut others = desired.virtual_servers.values();
+            if !others.any(|other| clash(other, &wanted)) {
+                desired.virtual_servers.insert(format!("v{n}"), wanted);
+            }
+        }
+        desired
+    })
+}
+
+/// Whether two virtual servers claim the same packets.
+fn clash(a: &VirtualServer, b: &VirtualServer) -> bool {
     let ports = match (&a.ports, &b.ports) {
         (Ports::Any, Ports::Any) => true,
         (Ports::List(a), Ports::List(b)) => !a.is_disjoint(b),
@@ -90,66 +166,4 @@ pub fn clash(a: &VirtualServer, b: &VirtualServer) -> bool {
         _ => false,
     };
     (a.vip, a.protocol) == (b.vip, b.protocol) && ports
-}
-
-/// Any state that a configuration and a network can ask for.
-pub fn any_desired() -> impl Strategy<Value = Desired> {
-    let link = prop_oneof![
-        4 => (0u8..3).prop_map(|mac| Ok(link(mac))),
-        1 => Just(Err("no answer".to_owned())),
-    ];
-    let server = (0u8..2, link);
-    let ports = prop_oneof![
-        prop::sample::subsequence(vec![80, 443, 8050], 1..=3)
-            .prop_map(|ports| Ports::List(ports.into_iter().collect())),
-        Just(Ports::Range(8000..=8100)),
-        Just(Ports::Range(8050..=9000)),
-        Just(Ports::Range(1..=2)),
-        Just(Ports::Any),
-    ];
-    let weight_and_drain = option::weighted(0.6, (1u16..=4, prop::bool::weighted(0.2)));
-    let members = vec(weight_and_drain, REAL_SERVERS as usize);
-    let virtual_server = (0u8..3, any::<bool>(), ports, 1u32..=2, members);
-    (
-        vec(server, REAL_SERVERS as usize),
-        vec(
-            option::weighted(0.7, virtual_server),
-            VIRTUAL_SERVERS as usize,
-        ),
-    )
-        .prop_map(|(servers, virtual_servers)| {
-            let mut desired = Desired::default();
-            for (n, virtual_server) in virtual_servers.into_iter().enumerate() {
-                let Some((vip_number, udp, ports, minimum_up, members)) = virtual_server else {
-                    continue;
-                };
-                let members = members.into_iter().zip(&servers).zip(0..).filter_map(
-                    |((member, (address, link)), n)| {
-                        let (weight, drain) = member?;
-                        let address = Ipv4Addr::new(10, 9, *address, n).into();
-                        let (name, mut member) =
-                            self::member((server_name(n), address, link.clone()), weight);
-                        member.drain = drain;
-                        Some((name, member))
-                    },
-                );
-                let wanted = VirtualServer {
-                    protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
-                    minimum_up,
-                    ..self::virtual_server(vip(vip_number), ports, members)
-                };
-                if !desired
-                    .virtual_servers
-                    .values()
-                    .any(|other| clash(other, &wanted))
-                {
-                    desired.virtual_servers.insert(format!("v{n}"), wanted);
-                }
-            }
-            desired
-        })
-}
-
-fn server_name(n: u8) -> &'static str {
-    server(n).0
 }
