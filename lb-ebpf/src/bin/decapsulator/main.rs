@@ -16,7 +16,7 @@ use self::maps::Maps;
 #[xdp(frags)]
 fn decapsulator(context: XdpContext) -> u32 {
     let mut packet = XdpPacket(&context);
-    let bytes = packet.frame().len();
+    let bytes = packet.len();
     let Some(fate) = decapsulate(&mut packet, &Maps) else {
         return xdp_action::XDP_PASS;
     };
