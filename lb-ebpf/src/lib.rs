@@ -97,6 +97,7 @@ fn ip_packet(packet: &mut impl Packet, tables: &impl Tables, ip: &IpPacket) -> V
     };
     match choice {
         Ok(choice) => forward::forward(packet, tables, ip, &choice, hash),
+        Err(Verdict::Drop(_)) if !ethernet::is_for_us(packet, tables) => Verdict::Pass,
         Err(verdict) => verdict,
     }
 }
