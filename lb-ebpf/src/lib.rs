@@ -95,6 +95,7 @@ fn ip_packet(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket) -> Ve
     };
     match choice {
         Ok(choice) => forward::forward(packet, tables, ip, &choice, hash),
+        Err(Verdict::Drop(_)) if !ethernet::is_for_us(packet, tables) => Verdict::Pass,
         Err(verdict) => verdict,
     }
 }

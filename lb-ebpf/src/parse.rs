@@ -358,7 +358,7 @@ fn ipv6(packet: Frame<'_>, offset: usize, group: bool) -> Option<Parsed> {
                 return neighbor_solicitation(payload.start, offset, source, hop_limit);
             }
             _ if group => return None,
-            ECHO_REQUEST => {
+            ECHO_REQUEST if message.u8::<1>() == 0 => {
                 return Some(Parsed::EchoRequest(EchoRequest {
                     offset,
                     icmp_offset: offset + payload.offset,
