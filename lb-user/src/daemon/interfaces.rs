@@ -34,8 +34,17 @@ impl Interfaces {
         }
     }
 
-    /// Sets up the interfaces of the configuration, and no others.
-    pub fn attach(
+    /// Attaches the program to the interfaces of the configuration that don't have it. It answers for no VIP there
+    /// until [`Self::settle`].
+    pub fn attach(&mut self, ebpf: &mut Ebpf, pins: &Pins, config: &Config) -> Result<()> {
+        for interface in &config.interfaces {
+            self.attachments.attach(ebpf, pins, interface)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the interfaces of the configuration answer for its VIPs, and takes the program off all others.
+    pub fn settle(
         &mut self,
         ebpf: &mut Ebpf,
         pins: &Pins,
@@ -48,9 +57,6 @@ impl Interfaces {
         };
         self.write_macs(known().filter_map(|known| Some((known.ifindex, known.mac?))))
             .context("can't write the map interfaces")?;
-        for interface in &config.interfaces {
-            self.attachments.attach(ebpf, pins, interface)?;
-        }
         self.attachments.retain(ebpf, pins, &config.interfaces)?;
         let vips = config
             .virtual_servers
