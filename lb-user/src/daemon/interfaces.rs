@@ -31,8 +31,17 @@ impl Interfaces {
         }
     }
 
-    /// Sets up the interfaces of the configuration, and no others.
-    pub fn attach(
+    /// Attaches the program to the interfaces of the configuration that don't have it. It answers for no VIP there
+    /// until [`Self::settle`].
+    pub fn attach(&mut self, balancer: &mut Program, pins: &Pins, config: &Config) -> Result<()> {
+        for interface in &config.interfaces {
+            self.attachments.attach(balancer, pins, interface)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the interfaces of the configuration answer for its VIPs, and takes the program off all others.
+    pub fn settle(
         &mut self,
         balancer: &mut Program,
         pins: &Pins,
@@ -45,9 +54,6 @@ impl Interfaces {
         };
         self.write_macs(known().filter_map(|known| Some((known.ifindex, known.mac?))))
             .context("can't write the map interfaces")?;
-        for interface in &config.interfaces {
-            self.attachments.attach(balancer, pins, interface)?;
-        }
         self.attachments
             .retain(balancer, pins, &config.interfaces)?;
         let vips = config

@@ -155,6 +155,7 @@ impl Daemon {
         daemon.reconcile(&daemon.config.clone())?;
         daemon.balancer.pin(&daemon.pins)?;
         daemon.attach(&daemon.config.clone())?;
+        daemon.settle_interfaces()?;
         Ok(daemon)
     }
 
@@ -184,11 +185,17 @@ impl Daemon {
         Ok(())
     }
 
-    /// Attaches the balancer to the interfaces of `config`, and to no others.
+    /// Attaches the balancer to the interfaces of `config`.
     fn attach(&mut self, config: &Config) -> Result<()> {
+        self.interfaces
+            .attach(&mut self.balancer, &self.pins, config)
+    }
+
+    /// Lets the interfaces of the configuration answer, and detaches the balancer from others.
+    fn settle_interfaces(&mut self) -> Result<()> {
         let view = self.network.borrow().clone();
         self.interfaces
-            .attach(&mut self.balancer, &self.pins, config, &view)
+            .settle(&mut self.balancer, &self.pins, &self.config, &view)
     }
 
     /// The network changed: interfaces may have come, and real servers moved.
@@ -197,8 +204,10 @@ impl Daemon {
         if let Err(error) = self.reconcile(&config) {
             error!("{error:#}");
         }
-        if let Err(error) = self.attach(&config) {
-            warn!("{error:#}");
+        for outcome in [self.attach(&config), self.settle_interfaces()] {
+            if let Err(error) = outcome {
+                warn!("{error:#}");
+            }
         }
     }
 
@@ -240,13 +249,16 @@ impl Daemon {
             }
         }
         self.targets.send_replace(targets(&next));
-        if let Err(error) = self.reconcile(&next) {
-            self.targets.send_replace(targets(&self.config));
-            return Err(error);
+        // What may fail comes first, what takes something away last.
+        let applied = self.attach(&next).and_then(|()| self.reconcile(&next));
+        match applied {
+            Ok(()) => self.config = next,
+            Err(_) => drop(self.targets.send_replace(targets(&self.config))),
         }
-        self.attach(&next)?;
-        self.config = next;
-        Ok(())
+        if let Err(error) = self.settle_interfaces() {
+            warn!("{error:#}");
+        }
+        applied
     }
 
     /// Ends forwarding.
