@@ -45,7 +45,7 @@ impl Inner {
                 traffic_class: header.u8::<1>(),
                 dont_fragment: position & DONT_FRAGMENT,
                 // The fragments of a datagram have one identification, but each is a datagram outside.
-                identification: header.u16::<4>(),
+                identification: header.u16::<4>() ^ position,
                 tags,
             }
         } else {
