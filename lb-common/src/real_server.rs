@@ -38,6 +38,15 @@ pub struct RealServer {
     pub name: Name,
 }
 
+impl RealServer {
+    /// Whether packets go to it inside an outer header. Told by this entry alone, because a packet that comes
+    /// while [`crate::VirtualServer::forward`] changes may find the entry that was, or the one that will be.
+    #[inline(always)]
+    pub fn has_outer_header(&self) -> bool {
+        self.outer_source.words() != [0, 0]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use core::mem::offset_of;

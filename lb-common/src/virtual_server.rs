@@ -12,7 +12,7 @@ pub struct VirtualServer {
     pub table: PredictorTable,
     /// Index in `bindings` of the binding with offset 0.
     pub first_binding: u32,
-    /// A [`Forward`].
+    /// A [`Forward`], for who reads the map. No packet reads it.
     pub forward: u8,
     /// A [`Predictor`].
     pub predictor: u8,

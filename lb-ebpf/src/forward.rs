@@ -1,12 +1,12 @@
 //! How a packet is sent to its real server.
 
-use lb_common::{DropReason, Forward, RealServer};
+use lb_common::{DropReason, RealServer};
 
 use crate::{
     Choice, Verdict, encapsulate,
     frame::{Frame, Packet},
     parse::{ETHERNET, IPV4, IPV6, IpPacket},
-    tables::Tables,
+    tables::State,
     too_big,
 };
 
@@ -17,7 +17,7 @@ use crate::{
 #[inline(always)]
 pub fn forward(
     packet: &mut impl Packet,
-    tables: &impl Tables,
+    tables: &impl State,
     ip: &IpPacket,
     choice: &Choice<'_>,
     hash: u64,
@@ -33,8 +33,7 @@ pub fn forward(
     if destination(packet.frame()) != ours {
         return Verdict::Pass;
     }
-    let tunnel = choice.virtual_server.forward == Forward::L3Dsr as u8;
-    let overhead = if !tunnel {
+    let overhead = if !server.has_outer_header() {
         0
     } else if server.address.is_ipv4() {
         IPV4

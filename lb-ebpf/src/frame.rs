@@ -18,6 +18,13 @@ pub trait Packet {
     /// How many bytes the packet has, in all buffers.
     fn len(&mut self) -> u64;
 
+    /// Whether it ends at `end` or later.
+    #[inline(always)]
+    fn reaches(&mut self, end: usize) -> bool {
+        let end = end as u64;
+        end <= self.frame().len() || end <= self.len()
+    }
+
     /// Makes the packet longer (by zeros, at the end) or shorter. `false` if there is no room: then
     /// nothing changed.
     fn adjust_tail(&mut self, bytes: i32) -> bool;

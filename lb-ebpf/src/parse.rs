@@ -185,30 +185,46 @@ pub fn parse(frame: Frame<'_>) -> Parsed {
 
 #[inline(always)]
 fn ethernet(frame: Frame<'_>) -> Option<Parsed> {
-    let header = frame.view::<ETHERNET>()?;
-    let mut ethertype = u16::from_be(header.u16::<12>());
-    let mut offset = ETHERNET;
-    for _ in 0..2 {
-        if !matches!(ethertype, ETHERTYPE_8021Q | ETHERTYPE_8021AD) {
-            break;
-        }
-        ethertype = u16::from_be(frame.skip(offset)?.view::<TAG>()?.u16::<2>());
-        offset += TAG;
-    }
+    let header = ethernet_header(frame)?;
+    let offset = header.length;
     let payload = frame.skip(offset)?;
-    match ethertype {
+    match header.ethertype {
         // A unicast packet in a group frame must not be forwarded (RFC 1812 section 5.3.4).
-        ETHERTYPE_IPV4 if !is_group(header) => ipv4(payload, offset),
-        ETHERTYPE_IPV6 => ipv6(payload, offset, is_group(header)),
+        ETHERTYPE_IPV4 if !header.is_group => ipv4(payload, offset),
+        ETHERTYPE_IPV6 => ipv6(payload, offset, header.is_group),
         ETHERTYPE_ARP => arp(payload, offset),
         _ => None,
     }
 }
 
-/// Whether an Ethernet frame is for a group of stations.
+/// An Ethernet header with up to two tags.
+pub(crate) struct EthernetHeader {
+    /// The type of the payload, in host byte order.
+    pub ethertype: u16,
+    /// In bytes, with the tags: 14, 18 or 22.
+    pub length: usize,
+    /// Whether the frame is for a group of stations.
+    pub is_group: bool,
+}
+
+/// Reads the header and the tags of a frame.
 #[inline(always)]
-fn is_group(header: View<'_, ETHERNET>) -> bool {
-    header.u8::<0>() & 1 != 0
+pub(crate) fn ethernet_header(frame: Frame<'_>) -> Option<EthernetHeader> {
+    let header = frame.view::<ETHERNET>()?;
+    let mut ethertype = u16::from_be(header.u16::<12>());
+    let mut length = ETHERNET;
+    for _ in 0..2 {
+        if !matches!(ethertype, ETHERTYPE_8021Q | ETHERTYPE_8021AD) {
+            break;
+        }
+        ethertype = u16::from_be(frame.skip(length)?.view::<TAG>()?.u16::<2>());
+        length += TAG;
+    }
+    Some(EthernetHeader {
+        ethertype,
+        length,
+        is_group: header.u8::<0>() & 1 != 0,
+    })
 }
 
 /// What follows the headers of an IP packet, or of one that an ICMP error quotes.

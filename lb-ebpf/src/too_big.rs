@@ -14,7 +14,7 @@ use crate::{
         ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Fragment, ICMP, ICMPV4, ICMPV6, IPV4, IPV6,
         IpPacket,
     },
-    tables::Tables,
+    tables::State,
 };
 
 const TTL: u8 = 64;
@@ -26,7 +26,7 @@ const QUOTE_V6: usize = 1232;
 
 /// Turns a packet that is longer than `mtu` into the ICMP error that says so.
 #[inline(always)]
-pub fn answer(packet: &mut impl Packet, tables: &impl Tables, ip: &IpPacket, mtu: u32) -> Verdict {
+pub fn answer(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket, mtu: u32) -> Verdict {
     let silent = ip.icmp_error || matches!(ip.fragment, Fragment::Later(_));
     if silent || !tables.may_send_error() {
         return Verdict::Drop(DropReason::TooBigUnanswered);

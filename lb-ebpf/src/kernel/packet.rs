@@ -4,7 +4,8 @@ use aya_ebpf::{
     helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
     programs::XdpContext,
 };
-use lb_ebpf::{Frame, Packet};
+
+use crate::{Frame, Packet};
 
 /// The packet of an XDP context.
 pub struct XdpPacket<'context>(pub &'context XdpContext);

@@ -33,6 +33,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use error::{Diagnostic, LoadError, Position};
+pub use interface_name::InterfaceName;
 pub use mac::{MacAddress, MacAddressError};
 pub use model::{
     Binding, Config, Control, Forward, Interface, Limits, Predictor, Protocol, RealServer, Tunnel,
@@ -54,9 +55,9 @@ impl Config {
         let mut bytes = Vec::new();
         File::open(path)
             .and_then(|file| file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes))
-            .map_err(|source| LoadError::Read {
+            .map_err(|error| LoadError::Read {
                 file_name: file_name.clone(),
-                source,
+                error,
             })?;
         if bytes.len() as u64 > MAX_FILE_SIZE {
             return Err(LoadError::TooLarge { file_name });

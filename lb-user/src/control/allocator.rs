@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Hands out ranges of indices, the lowest that fit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allocator {
     /// First index and length of each free range. No two touch.
     free: BTreeMap<u32, u32>,

@@ -101,6 +101,7 @@ impl Iterator for Permutation {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rstest::rstest;
 
     use super::*;
 
@@ -165,6 +166,27 @@ mod tests {
             moved < 1024 / 10,
             "{moved} of 1024 slots of the others moved"
         );
+    }
+
+    /// A server is at most one turn ahead of where it should be, and each of the others at most one behind.
+    #[rstest]
+    #[case::least(&[1, 1, 1])]
+    #[case::most(&[65_535, 65_535, 65_535])]
+    #[case::far_apart(&[1, 65_535, 32_768])]
+    fn any_weights_are_respected_to_the_slot(#[case] weights: &[u16]) {
+        let names = names(weights.len());
+        let shares = shares(&names, weights);
+        let slots = slots_for(&shares);
+        let counts = counts(&fill(&shares, slots), weights.len());
+        let total: f64 = weights.iter().copied().map(f64::from).sum();
+        for (&weight, &count) in weights.iter().zip(&counts) {
+            let fair = f64::from(weight) / total * f64::from(slots);
+            let off = (f64::from(count) - fair).abs();
+            assert!(
+                off <= 1.0 + weights.len() as f64,
+                "{count} slots, fair: {fair}"
+            );
+        }
     }
 
     proptest! {

@@ -71,7 +71,7 @@ pub enum ReconcileError {
     #[error(transparent)]
     Directory(#[from] directory::Full),
     /// The kernel refused.
-    #[error("the kernel refused a change of the maps: {0}")]
+    #[error("the kernel refused a change of the maps")]
     Platform(#[from] PlatformError),
 }
 
@@ -85,14 +85,23 @@ pub struct Reconciler<P> {
 /// What lies where in the maps.
 #[derive(Clone)]
 struct State {
-    virtual_servers: BTreeMap<String, Slot>,
+    virtual_servers: BTreeMap<Identity, Slot>,
     real_servers: HashMap<RealServer, u32>,
     predictor_tables: HashMap<TableKey, PredictorTable>,
     free: Free,
 }
 
+/// A virtual server that changes its VIP or protocol is another one from then on: packets for the old VIP find
+/// the old one until the directory changes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Identity {
+    name: String,
+    vip: Address,
+    protocol: u8,
+}
+
 /// What is free in the maps.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Free {
     virtual_servers: Allocator,
     real_servers: Allocator,
@@ -157,13 +166,23 @@ impl<P: Platform> Reconciler<P> {
 
     /// A virtual server's id: its index in `virtual_servers` and `virtual_server_counters`.
     pub fn virtual_server_id(&self, virtual_server: &str) -> Option<u32> {
-        Some(self.state.virtual_servers.get(virtual_server)?.id)
+        Some(self.slot(virtual_server)?.id)
     }
 
     /// The index in `binding_counters` of a real server bound to a virtual server.
     pub fn binding_counters(&self, virtual_server: &str, real_server: &str) -> Option<u32> {
-        let slot = self.state.virtual_servers.get(virtual_server)?;
+        let slot = self.slot(virtual_server)?;
         Some(slot.members.get(real_server)?.counters)
+    }
+
+    fn slot(&self, name: &str) -> Option<&Slot> {
+        let first = Identity {
+            name: name.to_owned(),
+            vip: Address::default(),
+            protocol: 0,
+        };
+        let (identity, slot) = self.state.virtual_servers.range(first..).next()?;
+        (identity.name == name).then_some(slot)
     }
 
     /// The tables that packets follow.
@@ -241,15 +260,20 @@ impl Plan {
         let mut old_tables = old.predictor_tables;
         let mut replaced_tables = Vec::new();
 
+        // There are two maps' halves for the directory, with VIPs for so many each.
+        if desired.virtual_servers.len() > tables.virtual_servers.len() as usize / 2 {
+            return Err(ReconcileError::VirtualServers);
+        }
         for (name, wanted) in &desired.virtual_servers {
-            let old_slot = old_virtual_servers.remove(name);
+            let identity = identity(name, wanted);
+            let old_slot = old_virtual_servers.remove(&identity);
             let mut slot = plan.place(name, wanted, old_slot)?;
             plan.link_members(&mut slot, wanted, &mut old_real_servers)?;
             replaced_tables.push(slot.table);
-            slot.table = plan.table(name, &slot, wanted, &mut old_tables)?;
+            slot.table = plan.table(tables, name, &slot, wanted, &mut old_tables)?;
             plan.virtual_servers
                 .push((slot.id, entry(name, wanted, &slot)));
-            plan.state.virtual_servers.insert(name.clone(), slot);
+            plan.state.virtual_servers.insert(identity, slot);
         }
         for slot in old_virtual_servers.into_values() {
             plan.garbage.virtual_servers.push(slot.id);
@@ -371,10 +395,8 @@ impl Plan {
             let wanted = &wanted.members[server];
             let entry = match &wanted.link {
                 Ok(link) => Some(real_server(server, wanted.address, link)),
-                Err(_) => member
-                    .entry
-                    .map(|(entry, _)| entry)
-                    .filter(|entry| IpAddr::from(entry.address) == wanted.address),
+                // Packets may find it still, by the old table; though its address may be another by now.
+                Err(_) => member.entry.map(|(entry, _)| entry),
             };
             member.entry = match entry {
                 Some(entry) => Some((entry, self.intern(entry, old)?)),
@@ -413,6 +435,7 @@ impl Plan {
     /// The predictor table over the members that take sessions.
     fn table(
         &mut self,
+        tables: &Tables,
         name: &str,
         slot: &Slot,
         wanted: &desired::VirtualServer,
@@ -436,13 +459,21 @@ impl Plan {
         }
         let table = match old.remove(&key) {
             Some(table) => table,
-            None => self.new_table(name, &key)?,
+            None => self.new_table(tables, name, &key, slot.table)?,
         };
         self.state.predictor_tables.insert(key, table);
         Ok(table)
     }
 
-    fn new_table(&mut self, name: &str, key: &TableKey) -> Result<PredictorTable, ReconcileError> {
+    /// A table that is not known yet: `current`, if it is one that an earlier daemon made of the same members,
+    /// else a new one.
+    fn new_table(
+        &mut self,
+        tables: &Tables,
+        name: &str,
+        key: &TableKey,
+        current: PredictorTable,
+    ) -> Result<PredictorTable, ReconcileError> {
         let shares: Vec<Share<'_>> = key
             .iter()
             .map(|(name, weight, offset)| Share {
@@ -453,10 +484,24 @@ impl Plan {
             .collect();
         // Where memory is short a coarser table serves, too, if each server still has a slot.
         let mut slots = maglev::slots_for(&shares);
-        let first_block = loop {
-            let blocks = blocks(slots);
-            if let Some(first) = self.state.free.table_blocks.allocate(blocks) {
-                break first;
+        loop {
+            let filled = maglev::fill(&shares, slots);
+            let blocks = filled
+                .chunks_exact(TableBlock::SLOTS)
+                .map(|chunk| TableBlock {
+                    slots: chunk.try_into().expect("a chunk of a block's size"),
+                });
+            let is_current = current.slots == slots
+                && (current.first_block..)
+                    .zip(blocks.clone())
+                    .all(|(index, block)| tables.predictor_tables.get(index) == block);
+            if is_current {
+                return Ok(current);
+            }
+            let free = &mut self.state.free.table_blocks;
+            if let Some(first_block) = free.allocate(self::blocks(slots)) {
+                self.blocks.extend((first_block..).zip(blocks));
+                return Ok(PredictorTable { first_block, slots });
             }
             slots /= 2;
             if slots < TableBlock::SLOTS as u32 || (slots as usize) < shares.len() {
@@ -464,15 +509,7 @@ impl Plan {
                     virtual_server: name.to_owned(),
                 });
             }
-        };
-        let filled = maglev::fill(&shares, slots);
-        let blocks = filled
-            .chunks_exact(TableBlock::SLOTS)
-            .map(|chunk| TableBlock {
-                slots: chunk.try_into().expect("a chunk of a block's size"),
-            });
-        self.blocks.extend((first_block..).zip(blocks));
-        Ok(PredictorTable { first_block, slots })
+        }
     }
 
     /// The tables that no virtual server will use.
@@ -501,7 +538,7 @@ impl Plan {
                 .virtual_servers
                 .iter()
                 .map(|(name, wanted)| Service {
-                    id: slots[name].id,
+                    id: slots[&identity(name, wanted)].id,
                     vip: wanted.vip,
                     protocol: wanted.protocol,
                     ports: &wanted.ports,
@@ -562,10 +599,6 @@ impl Plan {
             tables.virtual_servers.set(id, VirtualServer::zeroed());
             state.free.virtual_servers.release(id, 1);
         }
-        for index in self.garbage.real_servers {
-            tables.real_servers.set(index, RealServer::zeroed());
-            state.free.real_servers.release(index, 1);
-        }
         for index in self.garbage.counters {
             state.free.binding_counters.release(index, 1);
         }
@@ -578,6 +611,12 @@ impl Plan {
                     .for_each(|index| tables.bindings.set(index, Binding::zeroed()));
                 state.free.bindings.release(first, capacity);
             }
+        }
+        // After the bindings that lead to them: the next daemon must not take one for a member's that has
+        // become another's.
+        for index in self.garbage.real_servers {
+            tables.real_servers.set(index, RealServer::zeroed());
+            state.free.real_servers.release(index, 1);
         }
         for table in self.garbage.tables {
             state
@@ -595,7 +634,7 @@ impl State {
         let mut state = Self {
             virtual_servers: BTreeMap::new(),
             real_servers: HashMap::new(),
-            // What the tables there are made of is not known: each will be replaced by an equal one.
+            // What the tables there are made of is not known: see `Plan::new_table`.
             predictor_tables: HashMap::new(),
             free: Free {
                 virtual_servers: Allocator::new(1, sizes.virtual_servers),
@@ -609,7 +648,12 @@ impl State {
             let entry = tables.virtual_servers.get(id);
             if let Some(name) = entry.name.as_str().filter(|name| !name.is_empty()) {
                 let slot = state.read_slot(tables, id, &entry);
-                state.virtual_servers.insert(name.to_owned(), slot);
+                let identity = Identity {
+                    name: name.to_owned(),
+                    vip: entry.vip,
+                    protocol: entry.protocol,
+                };
+                state.virtual_servers.insert(identity, slot);
             }
         }
         state
@@ -629,8 +673,11 @@ impl State {
             first: entry.first_binding,
             capacity: entry.binding_capacity,
         };
-        if !free.bindings.reserve(bindings.first, bindings.capacity) {
-            bindings.capacity = 0;
+        if bindings.capacity == 0 || !free.bindings.reserve(bindings.first, bindings.capacity) {
+            bindings = Bindings {
+                first: 0,
+                capacity: 0,
+            };
         }
         let mut members = BTreeMap::new();
         for (index, offset) in (bindings.first..bindings.first + bindings.capacity).zip(0..) {
@@ -685,6 +732,14 @@ impl MemberSlot {
 /// How many blocks a table takes.
 const fn blocks(slots: u32) -> u32 {
     slots.div_ceil(TableBlock::SLOTS as u32)
+}
+
+fn identity(name: &str, wanted: &desired::VirtualServer) -> Identity {
+    Identity {
+        name: name.to_owned(),
+        vip: wanted.vip.into(),
+        protocol: wanted.protocol.number(),
+    }
 }
 
 fn name(name: &str) -> Name {
@@ -775,3 +830,6 @@ fn is_in_place(tables: &Tables, place: Place, image: &Image) -> bool {
             .zip(&image.port_ranges)
             .all(|(index, &range)| tables.port_ranges.get(index) == range)
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use aya::Ebpf;
 use tokio::{
     select,
     signal::unix::{SignalKind, signal},
@@ -28,7 +27,7 @@ use crate::{
     api::server::{self, Request},
     config::Config,
     control::{Desired, Reconciler, desired::desired},
-    dataplane::{CounterMaps, Pins, Sizes, load, pins},
+    dataplane::{CounterMaps, Pins, Program, Sizes, load, pins},
     net::{self, Targets, Unreachable, View},
 };
 
@@ -38,12 +37,12 @@ const SAMPLE_RATES_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT, which leave forwarding in place, or until a client asks to stop it.
 pub async fn run(config_path: &Path) -> Result<()> {
+    let config_text = read(config_path)?;
+    let config = Config::parse(&config_path.display().to_string(), &config_text)?;
     ensure!(
         nix::unistd::geteuid().is_root(),
         "lb run needs root: it loads programs into the kernel"
     );
-    let config_text = read(config_path)?;
-    let config = Config::parse(&config_path.display().to_string(), &config_text)?;
     let mut events = Events::new(config_path)?;
     let mut daemon = Daemon::start(config_path, config_text, config).await?;
     let (requests, mut incoming) = mpsc::channel(16);
@@ -123,7 +122,7 @@ struct Daemon {
     reconciler: Reconciler<CounterMaps>,
     interfaces: Interfaces,
     rates: Rates,
-    ebpf: Ebpf,
+    balancer: Program,
     pins: Pins,
     _lock: pins::Lock,
 }
@@ -148,14 +147,15 @@ impl Daemon {
             reconciler,
             interfaces: Interfaces::new(loaded.interfaces),
             rates: Rates::default(),
-            ebpf: loaded.ebpf,
+            balancer: loaded.balancer,
             pins,
             _lock: lock,
         };
         daemon.wait_for_first_answers().await;
         daemon.reconcile(&daemon.config.clone())?;
-        load::pin_balancer(&mut daemon.ebpf, &daemon.pins)?;
+        daemon.balancer.pin(&daemon.pins)?;
         daemon.attach(&daemon.config.clone())?;
+        daemon.settle_interfaces()?;
         Ok(daemon)
     }
 
@@ -185,11 +185,17 @@ impl Daemon {
         Ok(())
     }
 
-    /// Attaches the balancer to the interfaces of `config`, and to no others.
+    /// Attaches the balancer to the interfaces of `config`.
     fn attach(&mut self, config: &Config) -> Result<()> {
+        self.interfaces
+            .attach(&mut self.balancer, &self.pins, config)
+    }
+
+    /// Lets the interfaces of the configuration answer, and detaches the balancer from others.
+    fn settle_interfaces(&mut self) -> Result<()> {
         let view = self.network.borrow().clone();
         self.interfaces
-            .attach(&mut self.ebpf, &self.pins, config, &view)
+            .settle(&mut self.balancer, &self.pins, &self.config, &view)
     }
 
     /// The network changed: interfaces may have come, and real servers moved.
@@ -198,8 +204,10 @@ impl Daemon {
         if let Err(error) = self.reconcile(&config) {
             error!("{error:#}");
         }
-        if let Err(error) = self.attach(&config) {
-            warn!("{error:#}");
+        for outcome in [self.attach(&config), self.settle_interfaces()] {
+            if let Err(error) = outcome {
+                warn!("{error:#}");
+            }
         }
     }
 
@@ -241,18 +249,21 @@ impl Daemon {
             }
         }
         self.targets.send_replace(targets(&next));
-        if let Err(error) = self.reconcile(&next) {
-            self.targets.send_replace(targets(&self.config));
-            return Err(error);
+        // What may fail comes first, what takes something away last.
+        let applied = self.attach(&next).and_then(|()| self.reconcile(&next));
+        match applied {
+            Ok(()) => self.config = next,
+            Err(_) => drop(self.targets.send_replace(targets(&self.config))),
         }
-        self.attach(&next)?;
-        self.config = next;
-        Ok(())
+        if let Err(error) = self.settle_interfaces() {
+            warn!("{error:#}");
+        }
+        applied
     }
 
     /// Ends forwarding.
     fn stop(&mut self) -> Result<()> {
-        self.interfaces.detach_all(&mut self.ebpf, &self.pins)?;
+        self.interfaces.detach_all(&mut self.balancer, &self.pins)?;
         self.pins.remove()?;
         info!("forwarding ended");
         Ok(())

@@ -56,13 +56,15 @@ impl Sizes {
             vip_buckets: 2 * buckets.next_power_of_two(),
             vips: 2 * (virtual_servers + 1),
             port_ranges: 2 * virtual_servers,
-            virtual_servers: virtual_servers + 1,
+            // A renamed one, or all of them, is written beside the old one.
+            virtual_servers: 2 * virtual_servers + 1,
             table_blocks: virtual_servers * Self::TABLE_BLOCKS_PER_VIRTUAL_SERVER
                 + Self::EXTRA_TABLE_BLOCKS,
             bindings: virtual_servers * Self::BINDINGS_PER_VIRTUAL_SERVER
                 + limits.real_servers * Self::BINDINGS_PER_REAL_SERVER,
-            // A changed entry is written beside the old one.
-            real_servers: 2 * limits.real_servers + 1,
+            // Each may be reached with and without an outer header, and a changed entry is written beside the
+            // old one.
+            real_servers: 2 * 2 * limits.real_servers + 1,
             interfaces: Self::INTERFACES,
             fragments: Self::FRAGMENTS,
         }
