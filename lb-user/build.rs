@@ -1,12 +1,19 @@
-//! Tells the daemon where the kernel programs are that it embeds.
+//! Tells `lb` where the kernel programs are that it embeds: `LB_BALANCER_OBJECT` and so on.
 
 use std::path::Path;
 
 fn main() {
-    let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/lb-ebpf.o");
-    println!("cargo::rerun-if-changed={}", object.display());
-    match object.canonicalize() {
-        Ok(object) => println!("cargo::rustc-env=LB_EBPF_OBJECT={}", object.display()),
-        Err(_) => println!("cargo::error=no kernel programs to embed; run: cargo xtask build"),
+    let objects = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf");
+    for program in ["balancer", "decapsulator"] {
+        let object = objects.join(program).with_extension("o");
+        println!("cargo::rerun-if-changed={}", object.display());
+        match object.canonicalize() {
+            Ok(object) => println!(
+                "cargo::rustc-env=LB_{}_OBJECT={}",
+                program.to_uppercase(),
+                object.display()
+            ),
+            Err(_) => println!("cargo::error=no kernel programs to embed; run: cargo xtask build"),
+        }
     }
 }

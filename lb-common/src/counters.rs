@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 pub struct Counters {
     /// Frames.
     pub packets: u64,
-    /// Bytes of those frames as received, Ethernet header included.
+    /// Bytes of those frames as received, from the Ethernet header to the end of the IP packet.
     pub bytes: u64,
 }
 

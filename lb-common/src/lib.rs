@@ -1,12 +1,12 @@
-//! What the kernel program and the daemon agree on: the layout of every map, the constants that both
-//! use, and the hashes that both compute.
+//! What the kernel programs and `lb` agree on: the layout of every map, the constants that both use, and
+//! the hashes that both compute.
 //!
 //! Map values are `#[repr(C)]` without implicit padding ([`bytemuck::Pod`] proves it), so that user
 //! space can write them as bytes and BTF describes every byte. Ports and numbers are in host byte
 //! order, addresses are octets in network order. Zero always means "not configured", because a BPF
 //! array has no missing entries.
 //!
-//! A packet follows these maps:
+//! A packet follows these maps of the balancer (those of the decapsulator are in [`decapsulator`]):
 //!
 //! ```text
 //! control[0] -> vip_buckets -> virtual_servers[id] -> predictor_tables -> bindings -> real_servers
@@ -21,6 +21,7 @@
 pub mod address;
 pub mod binding;
 pub mod counters;
+pub mod decapsulator;
 pub mod directory;
 pub mod error_budget;
 pub mod fragment;
@@ -33,6 +34,7 @@ pub mod virtual_server;
 pub use address::Address;
 pub use binding::Binding;
 pub use counters::{Counters, DropReason};
+pub use decapsulator::DecapsulatorCounters;
 pub use directory::{Control, Directory, PortRange, Vip, VipBucket, VipSlot};
 pub use error_budget::ErrorBudget;
 pub use fragment::{Datagram, FirstFragment};
@@ -41,10 +43,14 @@ pub use name::Name;
 pub use real_server::RealServer;
 pub use virtual_server::{Forward, Predictor, PredictorTable, TableBlock, VirtualServer};
 
-/// IP protocol numbers (IANA) that a virtual server can have.
+/// IP protocol numbers (IANA).
 pub mod protocol {
+    /// IPv4 in IP (RFC 2003).
+    pub const IPV4: u8 = 4;
     /// Transmission Control Protocol.
     pub const TCP: u8 = 6;
     /// User Datagram Protocol.
     pub const UDP: u8 = 17;
+    /// IPv6 in IP (RFC 2473, RFC 4213).
+    pub const IPV6: u8 = 41;
 }

@@ -6,8 +6,8 @@ use lb_common::{Address, DropReason};
 use crate::{
     Verdict,
     checksum::{self, Checksum},
-    find,
-    frame::Packet,
+    ethernet, find,
+    frame::{Frame, Packet},
     parse::{
         ArpRequest, ETHERNET, EchoRequest, Flow, ICMP, ICMPV4, ICMPV6, IPV4, IPV6,
         NEIGHBOR_MESSAGE, NeighborSolicitation,
@@ -149,6 +149,9 @@ pub fn echo(packet: &mut impl Packet, tables: &impl Tables, request: EchoRequest
     let Some(vip) = find::vip(tables, request.destination) else {
         return Verdict::Pass;
     };
+    if !ethernet::is_for_us(packet, tables) {
+        return Verdict::Pass;
+    }
     let flow = Flow {
         source: request.source,
         destination: request.destination,
@@ -162,23 +165,19 @@ pub fn echo(packet: &mut impl Packet, tables: &impl Tables, request: EchoRequest
     if vip.up == 0 {
         return Verdict::Drop(DropReason::NoRealServer);
     }
-    reply(packet, tables, &request).map_or(Verdict::Pass, |()| Verdict::Transmit)
+    reply(packet.frame(), &request).map_or(Verdict::Pass, |()| Verdict::Transmit)
 }
 
 #[inline(always)]
-fn reply(packet: &mut impl Packet, tables: &impl Tables, request: &EchoRequest) -> Option<()> {
+fn reply(frame: Frame<'_>, request: &EchoRequest) -> Option<()> {
     const TTL: u8 = 64;
     const REQUEST_V4: u16 = u16::from_ne_bytes([8, 0]);
     const REPLY_V4: u16 = u16::from_ne_bytes([0, 0]);
     const REQUEST_V6: u16 = u16::from_ne_bytes([128, 0]);
     const REPLY_V6: u16 = u16::from_ne_bytes([129, 0]);
 
-    let ours = tables.interface(packet.ingress_ifindex())?.mac;
-    let frame = packet.frame();
     let ethernet = frame.view::<ETHERNET>()?;
-    if ethernet.mac::<0>() != ours {
-        return None;
-    }
+    let ours = ethernet.mac::<0>();
     let ip = frame.skip(request.offset)?;
     let icmp = frame.skip(request.icmp_offset)?.view::<ICMP>()?;
     let (asked, replied) = if Address::words_are_ipv4(request.destination) {

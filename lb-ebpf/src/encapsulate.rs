@@ -39,11 +39,13 @@ impl Inner {
         let tags = Tags::read(frame, ip.offset())?;
         Some(if ip.flow.is_ipv4() {
             let header = packet.view::<IPV4>()?;
+            let position = u16::from_be(header.u16::<6>());
             Self {
                 protocol: IPV4_IN_IP,
                 traffic_class: header.u8::<1>(),
-                dont_fragment: u16::from_be(header.u16::<6>()) & DONT_FRAGMENT,
-                identification: header.u16::<4>(),
+                dont_fragment: position & DONT_FRAGMENT,
+                // The fragments of a datagram have one identification, but each is a datagram outside.
+                identification: header.u16::<4>() ^ position,
                 tags,
             }
         } else {

@@ -1,10 +1,19 @@
-//! The Ethernet header of a packet that is rebuilt: the MAC addresses and the EtherType are new, the tags
-//! stay.
+//! The Ethernet header: whom a frame is for; and what stays of it when it is rebuilt (the MAC addresses and the
+//! EtherType are new, the tags stay).
 
 use crate::{
-    frame::Frame,
+    frame::{Frame, Packet},
     parse::{ETHERNET, TAG},
+    tables::Tables,
 };
+
+/// Whether a frame is for the interface that it came in by. A switch may flood frames that are for others.
+#[inline(always)]
+pub fn is_for_us(packet: &mut impl Packet, tables: &impl Tables) -> bool {
+    let interface = tables.interface(packet.ingress_ifindex());
+    let header = packet.frame().view::<ETHERNET>();
+    matches!((interface, header), (Some(ours), Some(header)) if header.mac::<0>() == ours.mac)
+}
 
 /// Up to two tags, with their own EtherTypes, as they lie in the packet.
 #[derive(Clone, Copy)]
@@ -35,7 +44,7 @@ impl Tags {
             let tag = frame.skip(ETHERNET - 2 + TAG)?.view::<TAG>()?;
             tag.set_u32::<0>(self.0[1]);
         }
-        let end = frame.skip(offset - 2)?.view::<2>()?;
+        let end = frame.skip_to(offset - 2)?.view::<2>()?;
         end.set_u16::<0>(ethertype.to_be());
         Some(())
     }

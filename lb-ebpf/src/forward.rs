@@ -6,7 +6,7 @@ use crate::{
     Choice, Verdict, encapsulate,
     frame::{Frame, Packet},
     parse::{ETHERNET, IPV4, IPV6, IpPacket},
-    tables::Tables,
+    tables::State,
     too_big,
 };
 
@@ -17,15 +17,20 @@ use crate::{
 #[inline(always)]
 pub fn forward(
     packet: &mut impl Packet,
-    tables: &impl Tables,
+    tables: &impl State,
     ip: &IpPacket,
     choice: &Choice<'_>,
     hash: u64,
 ) -> Verdict {
     let server = choice.real_server;
-    let bytes = packet.frame().len();
-    let same_interface = server.ifindex == packet.ingress_ifindex();
-    if same_interface && !is_for(packet.frame(), server.source_mac) {
+    let ingress = packet.ingress_ifindex();
+    let same_interface = server.ifindex == ingress;
+    let ours = if same_interface {
+        Some(server.source_mac)
+    } else {
+        tables.interface(ingress).map(|interface| interface.mac)
+    };
+    if destination(packet.frame()) != ours {
         return Verdict::Pass;
     }
     let overhead = if !server.has_outer_header() {
@@ -49,7 +54,7 @@ pub fn forward(
     if readdress(packet.frame(), server).is_none() {
         return Verdict::Pass;
     }
-    tables.count(choice.id, choice.counters, bytes);
+    tables.count(choice.id, choice.counters, ip.end() as u64);
     if same_interface {
         Verdict::Transmit
     } else {
@@ -58,10 +63,8 @@ pub fn forward(
 }
 
 #[inline(always)]
-fn is_for(frame: Frame<'_>, mac: [u8; 6]) -> bool {
-    frame
-        .view::<ETHERNET>()
-        .is_some_and(|header| header.mac::<0>() == mac)
+fn destination(frame: Frame<'_>) -> Option<[u8; 6]> {
+    Some(frame.view::<ETHERNET>()?.mac::<0>())
 }
 
 /// The frame goes on to the real server, or to the router in between, from us. For L2 DSR this is all.

@@ -5,12 +5,12 @@ use lb_common::{Datagram, DropReason, FirstFragment};
 use crate::{
     Choice, Verdict, find,
     parse::{Fragment, IpPacket},
-    tables::Tables,
+    tables::State,
 };
 
 /// Notes where a first fragment goes: to a binding (by its offset) of a virtual server (by its id).
 #[inline(always)]
-pub fn remember(tables: &impl Tables, ip: &IpPacket, virtual_server: u32, binding: u32) {
+pub fn remember(tables: &impl State, ip: &IpPacket, virtual_server: u32, binding: u32) {
     if let Fragment::First(identification) = ip.fragment {
         let first = FirstFragment {
             seen: tables.now(),
@@ -23,7 +23,7 @@ pub fn remember(tables: &impl Tables, ip: &IpPacket, virtual_server: u32, bindin
 
 /// Notes that a first fragment to a port of a VIP without a virtual server was left to the kernel.
 #[inline(always)]
-pub fn remember_passed(tables: &impl Tables, ip: &IpPacket) {
+pub fn remember_passed(tables: &impl State, ip: &IpPacket) {
     if let Fragment::First(_) = ip.fragment
         && find::vip(tables, ip.flow.destination).is_some()
     {
@@ -34,7 +34,7 @@ pub fn remember_passed(tables: &impl Tables, ip: &IpPacket) {
 /// Where a later fragment goes.
 #[inline(always)]
 pub fn follow<'t>(
-    tables: &'t impl Tables,
+    tables: &'t impl State,
     ip: &IpPacket,
     identification: u32,
 ) -> Result<Choice<'t>, Verdict> {

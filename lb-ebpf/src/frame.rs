@@ -10,9 +10,20 @@ use core::marker::PhantomData;
 use crate::checksum::Checksum;
 
 /// A packet that can change its length.
+#[expect(clippy::len_without_is_empty, reason = "no packet is empty")]
 pub trait Packet {
-    /// The bytes from the Ethernet header on.
+    /// The bytes from the Ethernet header on. Of a packet in several buffers, those in the first one.
     fn frame(&mut self) -> Frame<'_>;
+
+    /// How many bytes the packet has, in all buffers.
+    fn len(&mut self) -> u64;
+
+    /// Whether it ends at `end` or later.
+    #[inline(always)]
+    fn reaches(&mut self, end: usize) -> bool {
+        let end = end as u64;
+        end <= self.frame().len() || end <= self.len()
+    }
 
     /// Makes the packet longer (by zeros, at the end) or shorter. `false` if there is no room: then
     /// nothing changed.
@@ -86,6 +97,14 @@ impl<'packet> Frame<'packet> {
         let start = self.start.wrapping_add(bytes);
         (start <= self.end).then_some(Self { start, ..self })
     }
+
+    /// As [`Self::skip`], where the verifier needs the place to be computed as it is written.
+    #[inline(always)]
+    pub fn skip_to(self, bytes: usize) -> Option<Self> {
+        let start = self.start.wrapping_add(opaque(bytes));
+        let start = start.with_addr(opaque(start.addr()));
+        (start <= self.end).then_some(Self { start, ..self })
+    }
 }
 
 /// Loads and stores of a type at a constant offset. Values are as they lie in memory: `u16::from_be` and
@@ -157,6 +176,21 @@ impl<const N: usize> View<'_, N> {
             );
         }
     }
+}
+
+/// The value as it is, but the compiler does not know how it came about. It would compute a place in the packet
+/// from a later one, or check one pointer and use an equal one, and the verifier follows neither.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn opaque(mut value: usize) -> usize {
+    // SAFETY: a move. Without any instruction the kernel would refuse the line information.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack)) };
+    value
+}
+
+#[cfg(not(target_arch = "bpf"))]
+const fn opaque(value: usize) -> usize {
+    value
 }
 
 /// Bytes from `start` to `end`. Where only 32 bits of it are needed the compiler would subtract only those, and

@@ -1,24 +1,9 @@
-//! What the library's traits are in the kernel.
+//! What the kernel programs have in common: the library's [`Packet`](crate::Packet) over an XDP context, the
+//! panic handler, the licence.
 
-mod maps;
-mod packet;
+pub mod packet;
 
-use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
-use lb_ebpf::Verdict;
-
-use self::{maps::Maps, packet::XdpPacket};
-
-/// Attached to each interface of the configuration.
-#[xdp]
-pub fn balancer(context: XdpContext) -> u32 {
-    match lb_ebpf::balance(&mut XdpPacket(&context), &Maps) {
-        Verdict::Pass => xdp_action::XDP_PASS,
-        Verdict::Transmit => xdp_action::XDP_TX,
-        // SAFETY: a plain helper call.
-        Verdict::Redirect(ifindex) => unsafe { bpf_redirect(ifindex, 0) as u32 },
-        Verdict::Drop(_) => xdp_action::XDP_DROP,
-    }
-}
+pub use packet::XdpPacket;
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {

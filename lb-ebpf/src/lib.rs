@@ -1,20 +1,25 @@
-//! The packet logic of the balancer.
+//! The packet logic of the balancer, and of the decapsulator for real servers.
 //!
-//! [`balance`] is the path of a packet, top to bottom; each step is a file of its own. All of it works
-//! on a [`Packet`] and on [`Tables`], so that it compiles for the kernel (`main.rs` gives it the XDP
-//! context and BPF maps) and for the host (tests and fuzzing give it byte vectors and plain tables).
+//! [`balance`] is the path of a packet through the balancer, top to bottom; each step is a file of its
+//! own. [`decapsulate`](decapsulate::decapsulate) is all that the decapsulator does. All of it works on a [`Packet`]
+//! and on tables that are traits, so that it compiles for the kernel (the programs in `bin` give it
+//! the XDP context and BPF maps) and for the host (tests and fuzzing give it byte vectors and plain
+//! tables).
 
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod answer;
 pub mod checksum;
+pub mod decapsulate;
 pub mod encapsulate;
 pub mod ethernet;
 pub mod find;
 pub mod forward;
 pub mod fragments;
 pub mod frame;
+#[cfg(feature = "kernel")]
+pub mod kernel;
 pub mod parse;
 pub mod predict;
 pub mod protect;
@@ -26,7 +31,7 @@ use lb_common::{DropReason, RealServer, VirtualServer};
 use self::parse::{Fragment, IpPacket, Parsed};
 pub use self::{
     frame::{Frame, Packet},
-    tables::Tables,
+    tables::{State, Tables},
 };
 
 /// What becomes of a packet.
@@ -56,7 +61,7 @@ pub struct Choice<'tables> {
 
 /// The path of a packet.
 #[inline(always)]
-pub fn balance(packet: &mut impl Packet, tables: &impl Tables) -> Verdict {
+pub fn balance(packet: &mut impl Packet, tables: &impl State) -> Verdict {
     let ip = match parse::parse(packet.frame()) {
         Parsed::Ip(ip) => Ok(ip),
         Parsed::UnusualIp(ip) => tables.forget(ip).ok_or(Verdict::Pass),
@@ -64,11 +69,15 @@ pub fn balance(packet: &mut impl Packet, tables: &impl Tables) -> Verdict {
         Parsed::NeighborSolicitation(solicitation) => {
             Err(answer::neighbor_solicitation(packet, tables, solicitation))
         }
-        Parsed::EchoRequest(request) => Err(answer::echo(packet, tables, request)),
-        Parsed::Other => Err(Verdict::Pass),
+        Parsed::EchoRequest(request) if packet.reaches(request.end) => {
+            Err(answer::echo(packet, tables, request))
+        }
+        Parsed::EchoRequest(_) | Parsed::Other => Err(Verdict::Pass),
     };
     let verdict = match ip {
-        Ok(ip) => ip_packet(packet, tables, &ip),
+        Ok(ip) if packet.reaches(ip.end()) => ip_packet(packet, tables, &ip),
+        // Linux, too, takes it for damaged (net/ipv4/ip_input.c, `ip_rcv_core`).
+        Ok(_) => Verdict::Pass,
         Err(verdict) => verdict,
     };
     if let Verdict::Drop(reason) = verdict {
@@ -78,7 +87,7 @@ pub fn balance(packet: &mut impl Packet, tables: &impl Tables) -> Verdict {
 }
 
 #[inline(always)]
-fn ip_packet(packet: &mut impl Packet, tables: &impl Tables, ip: &IpPacket) -> Verdict {
+fn ip_packet(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket) -> Verdict {
     let hash = ip.flow.hash();
     let choice = match ip.fragment {
         Fragment::Later(identification) => fragments::follow(tables, ip, identification),
@@ -86,13 +95,14 @@ fn ip_packet(packet: &mut impl Packet, tables: &impl Tables, ip: &IpPacket) -> V
     };
     match choice {
         Ok(choice) => forward::forward(packet, tables, ip, &choice, hash),
+        Err(Verdict::Drop(_)) if !ethernet::is_for_us(packet, tables) => Verdict::Pass,
         Err(verdict) => verdict,
     }
 }
 
 /// Where a packet with ports goes.
 #[inline(always)]
-fn choose<'t>(tables: &'t impl Tables, ip: &IpPacket, hash: u64) -> Result<Choice<'t>, Verdict> {
+fn choose<'t>(tables: &'t impl State, ip: &IpPacket, hash: u64) -> Result<Choice<'t>, Verdict> {
     let Some((id, virtual_server)) = find::virtual_server(tables, &ip.flow) else {
         fragments::remember_passed(tables, ip);
         return Err(Verdict::Pass);
@@ -109,7 +119,7 @@ fn choose<'t>(tables: &'t impl Tables, ip: &IpPacket, hash: u64) -> Result<Choic
 impl<'tables> Choice<'tables> {
     /// The real server at an offset from the virtual server's first binding; `None` if there is none.
     #[inline(always)]
-    fn new(
+    pub fn new(
         tables: &'tables impl Tables,
         id: u32,
         virtual_server: &'tables VirtualServer,

@@ -62,7 +62,8 @@ pub enum Parsed {
     Other,
 }
 
-/// A packet of a flow: TCP, UDP, a fragment of one, or an ICMP error about one.
+/// A packet of a flow: TCP, UDP, a fragment of one, or an ICMP error about one. Its headers are there; whether
+/// all of it is must be checked.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpPacket {
@@ -83,6 +84,12 @@ impl IpPacket {
     #[inline(always)]
     pub const fn offset(&self) -> usize {
         ETHERNET + self.tags as usize * TAG
+    }
+
+    /// Bytes of the frame up to the end of the IP packet; padding may follow.
+    #[inline(always)]
+    pub const fn end(&self) -> usize {
+        self.offset() + self.length as usize
     }
 }
 
@@ -155,13 +162,15 @@ pub struct NeighborSolicitation {
     pub target: AddressWords,
 }
 
-/// An ICMP or ICMPv6 echo request.
+/// An ICMP or ICMPv6 echo request, of which `end` bytes should be there.
 #[derive(Clone, Copy)]
 pub struct EchoRequest {
     /// Bytes before the IP header.
     pub offset: usize,
     /// Bytes before the ICMP header.
     pub icmp_offset: usize,
+    /// Bytes up to the end of the IP packet.
+    pub end: usize,
     /// Who asks.
     pub source: AddressWords,
     /// Who is asked.
@@ -176,30 +185,46 @@ pub fn parse(frame: Frame<'_>) -> Parsed {
 
 #[inline(always)]
 fn ethernet(frame: Frame<'_>) -> Option<Parsed> {
-    let header = frame.view::<ETHERNET>()?;
-    let mut ethertype = u16::from_be(header.u16::<12>());
-    let mut offset = ETHERNET;
-    for _ in 0..2 {
-        if !matches!(ethertype, ETHERTYPE_8021Q | ETHERTYPE_8021AD) {
-            break;
-        }
-        ethertype = u16::from_be(frame.skip(offset)?.view::<TAG>()?.u16::<2>());
-        offset += TAG;
-    }
+    let header = ethernet_header(frame)?;
+    let offset = header.length;
     let payload = frame.skip(offset)?;
-    match ethertype {
+    match header.ethertype {
         // A unicast packet in a group frame must not be forwarded (RFC 1812 section 5.3.4).
-        ETHERTYPE_IPV4 if !is_group(header) => ipv4(payload, offset),
-        ETHERTYPE_IPV6 => ipv6(payload, offset, is_group(header)),
+        ETHERTYPE_IPV4 if !header.is_group => ipv4(payload, offset),
+        ETHERTYPE_IPV6 => ipv6(payload, offset, header.is_group),
         ETHERTYPE_ARP => arp(payload, offset),
         _ => None,
     }
 }
 
-/// Whether an Ethernet frame is for a group of stations.
+/// An Ethernet header with up to two tags.
+pub(crate) struct EthernetHeader {
+    /// The type of the payload, in host byte order.
+    pub ethertype: u16,
+    /// In bytes, with the tags: 14, 18 or 22.
+    pub length: usize,
+    /// Whether the frame is for a group of stations.
+    pub is_group: bool,
+}
+
+/// Reads the header and the tags of a frame.
 #[inline(always)]
-fn is_group(header: View<'_, ETHERNET>) -> bool {
-    header.u8::<0>() & 1 != 0
+pub(crate) fn ethernet_header(frame: Frame<'_>) -> Option<EthernetHeader> {
+    let header = frame.view::<ETHERNET>()?;
+    let mut ethertype = u16::from_be(header.u16::<12>());
+    let mut length = ETHERNET;
+    for _ in 0..2 {
+        if !matches!(ethertype, ETHERTYPE_8021Q | ETHERTYPE_8021AD) {
+            break;
+        }
+        ethertype = u16::from_be(frame.skip(length)?.view::<TAG>()?.u16::<2>());
+        length += TAG;
+    }
+    Some(EthernetHeader {
+        ethertype,
+        length,
+        is_group: header.u8::<0>() & 1 != 0,
+    })
 }
 
 /// What follows the headers of an IP packet, or of one that an ICMP error quotes.
@@ -219,10 +244,6 @@ fn ipv4(packet: Frame<'_>, offset: usize) -> Option<Parsed> {
     let header = packet.view::<IPV4>()?;
     let payload = ipv4_payload(packet, header)?;
     let length = usize::from(u16::from_be(header.u16::<2>()));
-    // Linux, too, takes such a packet for damaged (net/ipv4/ip_input.c, `ip_rcv_core`).
-    if (packet.len() as usize) < length {
-        return None;
-    }
     let room = length.checked_sub(payload.offset)?;
     let source = Address::ipv4_words(header.u32::<12>());
     let destination = Address::ipv4_words(header.u32::<16>());
@@ -236,6 +257,7 @@ fn ipv4(packet: Frame<'_>, offset: usize) -> Option<Parsed> {
             return Some(Parsed::EchoRequest(EchoRequest {
                 offset,
                 icmp_offset: offset + payload.offset,
+                end: offset + length,
                 source,
                 destination,
             }));
@@ -320,9 +342,6 @@ fn ipv6(packet: Frame<'_>, offset: usize, group: bool) -> Option<Parsed> {
     let payload = ipv6_payload(packet, header)?;
     // A length of 0 announces a jumbogram (RFC 2675), which no Ethernet carries.
     let length = IPV6 + usize::from(u16::from_be(header.u16::<4>()));
-    if (packet.len() as usize) < length {
-        return None;
-    }
     let room = length.checked_sub(payload.offset)?;
     let (flow, icmp_error) = if payload.protocol != ICMPV6 {
         if group {
@@ -339,10 +358,11 @@ fn ipv6(packet: Frame<'_>, offset: usize, group: bool) -> Option<Parsed> {
                 return neighbor_solicitation(payload.start, offset, source, hop_limit);
             }
             _ if group => return None,
-            ECHO_REQUEST => {
+            ECHO_REQUEST if message.u8::<1>() == 0 => {
                 return Some(Parsed::EchoRequest(EchoRequest {
                     offset,
                     icmp_offset: offset + payload.offset,
+                    end: offset + length,
                     source,
                     destination,
                 }));
@@ -555,12 +575,13 @@ fn neighbor_solicitation(
     hop_limit: u8,
 ) -> Option<Parsed> {
     let message = packet.view::<NEIGHBOR_MESSAGE>()?;
-    if message.u8::<1>() != 0 || hop_limit != 255 {
+    let target = [message.u64::<8>(), message.u64::<16>()];
+    if message.u8::<1>() != 0 || hop_limit != 255 || Address::words_are_ipv4(target) {
         return None;
     }
     Some(Parsed::NeighborSolicitation(NeighborSolicitation {
         offset,
         source,
-        target: [message.u64::<8>(), message.u64::<16>()],
+        target,
     }))
 }

@@ -1,4 +1,4 @@
-//! What a packet may look up and count. The maps of the same names are described in `lb_common`.
+//! What a packet may look up, keep and count. The maps of the same names are described in `lb_common`.
 
 use lb_common::{
     Binding, Control, Datagram, DropReason, FirstFragment, Interface, PortRange, RealServer,
@@ -27,6 +27,10 @@ pub trait Tables {
     fn real_server(&self, index: u32) -> Option<&RealServer>;
     /// An entry of `interfaces`.
     fn interface(&self, ifindex: u32) -> Option<&Interface>;
+}
+
+/// What packets leave behind for later ones, and what else the program needs of its surroundings.
+pub trait State: Tables {
     /// An entry of `fragments`.
     fn first_fragment(&self, datagram: &Datagram) -> Option<FirstFragment>;
     /// Makes or replaces an entry of `fragments`.

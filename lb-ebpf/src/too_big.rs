@@ -14,7 +14,7 @@ use crate::{
         ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Fragment, ICMP, ICMPV4, ICMPV6, IPV4, IPV6,
         IpPacket,
     },
-    tables::Tables,
+    tables::State,
 };
 
 const TTL: u8 = 64;
@@ -26,7 +26,7 @@ const QUOTE_V6: usize = 1232;
 
 /// Turns a packet that is longer than `mtu` into the ICMP error that says so.
 #[inline(always)]
-pub fn answer(packet: &mut impl Packet, tables: &impl Tables, ip: &IpPacket, mtu: u32) -> Verdict {
+pub fn answer(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket, mtu: u32) -> Verdict {
     let silent = ip.icmp_error || matches!(ip.fragment, Fragment::Later(_));
     if silent || !tables.may_send_error() {
         return Verdict::Drop(DropReason::TooBigUnanswered);
@@ -69,7 +69,7 @@ fn make_room(
         ours: header.mac::<0>(),
         tags: Tags::read(frame, ip.offset())?,
     };
-    let excess = (ip.offset() + quote) as i32 - frame.len() as i32;
+    let excess = (ip.offset() + quote) as i32 - packet.len() as i32;
     (packet.adjust_tail(excess) && packet.adjust_head(-(headers as i32))).then_some(ethernet)
 }
 
@@ -124,7 +124,7 @@ fn fragmentation_needed(
     header.set_u32::<16>(words[4]);
 
     let message = packet.skip(IPV4)?;
-    let quote = message.skip(ICMP)?.view::<QUOTE_V4>()?;
+    let quote = message.skip_to(ICMP)?.view::<QUOTE_V4>()?;
     let mtu = mtu.to_be();
     let checksum = Checksum::default()
         .add_u32(FRAGMENTATION_NEEDED)
@@ -163,7 +163,7 @@ fn packet_too_big(frame: Frame<'_>, ip: &IpPacket, mtu: u32, ethernet: Ethernet)
     header.set_u64::<32>(destination[1]);
 
     let message = packet.skip(IPV6)?;
-    let quote = message.skip(ICMP)?.view::<QUOTE_V6>()?;
+    let quote = message.skip_to(ICMP)?.view::<QUOTE_V6>()?;
     let mtu = mtu.to_be();
     let checksum = Checksum::default()
         .add_u64(source[0])

@@ -6,4 +6,5 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod dataplane;
+pub mod decapsulator;
 pub mod net;

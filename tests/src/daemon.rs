@@ -1,34 +1,27 @@
 //! The real `lb` on the lab's balancer.
 
 use std::{
-    env,
-    fs::{self, File},
+    env, fs,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output},
+    process::{Command, ExitStatus, Output},
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::{
-    sys::{
-        signal::{Signal, kill},
-        wait::{Id, WaitPidFlag, WaitStatus, waitid},
-    },
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::Lab;
-
-/// How long a daemon may take for anything: several rounds of health checks.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::{
+    Host, Lab,
+    process::{PATIENCE, Process},
+};
 
 /// A running `lb run`. Dropping it kills the daemon and leaves the pins in place, until the lab goes.
 #[derive(Debug)]
 pub struct Daemon<'a> {
     lab: &'a Lab,
-    child: Child,
+    process: Process,
 }
 
 impl<'a> Daemon<'a> {
@@ -42,20 +35,10 @@ impl<'a> Daemon<'a> {
     /// Starts the daemon.
     pub fn spawn(lab: &'a Lab, config: &str) -> Result<Self> {
         lab.write_config(config)?;
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(lab.log_file())?;
         let mut command = Command::new(binary()?);
-        command
-            .args(["run", "--config"])
-            .arg(lab.config_file())
-            .stderr(log);
-        let child = lab
-            .balancer()
-            .spawn(&mut command)
-            .context("cannot start lb")?;
-        Ok(Self { lab, child })
+        command.args(["run", "--config"]).arg(lab.config_file());
+        let process = Process::spawn(lab.balancer(), &mut command, lab.log_file())?;
+        Ok(Self { lab, process })
     }
 
     /// What `lb status --json` prints.
@@ -78,7 +61,7 @@ impl<'a> Daemon<'a> {
         loop {
             match self.status() {
                 Ok(status) if wanted(&status) => return Ok(status),
-                _ if Instant::now() > deadline || !self.is_running() => break,
+                _ if Instant::now() > deadline || !self.process.is_running() => break,
                 _ => sleep(Duration::from_millis(20)),
             }
         }
@@ -93,49 +76,22 @@ impl<'a> Daemon<'a> {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        kill(self.pid(), signal).expect("a child that was not waited for is there");
+        self.process.signal(signal);
     }
 
     /// Sends a signal and waits for the end.
     pub fn stop(self, signal: Signal) -> Result<ExitStatus> {
-        self.signal(signal);
-        self.wait()
+        self.process.stop(signal)
     }
 
     /// Waits for the end.
-    pub fn wait(mut self) -> Result<ExitStatus> {
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            sleep(Duration::from_millis(5));
-        }
-        bail!("lb did not end in time\n{}", self.lab.log())
+    pub fn wait(self) -> Result<ExitStatus> {
+        self.process.wait()
     }
 
     /// Leaves the daemon running, for people to play with, until [`crate::remove`].
     pub fn keep(self) {
         std::mem::forget(self);
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().cast_signed())
-    }
-
-    fn is_running(&self) -> bool {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        matches!(
-            waitid(Id::Pid(self.pid()), flags),
-            Ok(WaitStatus::StillAlive)
-        )
-    }
-}
-
-impl Drop for Daemon<'_> {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -144,18 +100,22 @@ impl Lab {
     /// `{socket}` standing for this lab's paths. After 20 s it is stopped, with exit status 124
     /// (timeout(1)).
     pub fn lb(&self, arguments: &str) -> Result<Output> {
+        self.lb_on(self.balancer(), arguments)
+    }
+
+    /// As [`Lab::lb`] on any host, with `{decap}` standing for the pin path of `lb decap`.
+    pub fn lb_on(&self, host: &Host, arguments: &str) -> Result<Output> {
         let mut command = Command::new("timeout");
         command.arg(PATIENCE.as_secs().to_string()).arg(binary()?);
         for argument in arguments.split_whitespace() {
             match argument {
                 "{config}" => command.arg(self.config_file()),
                 "{socket}" => command.arg(self.socket()),
+                "{decap}" => command.arg(self.decap_pin_path()),
                 _ => command.arg(argument),
             };
         }
-        self.balancer()
-            .output(&mut command)
-            .context("cannot run lb")
+        host.output(&mut command).context("cannot run lb")
     }
 
     /// The daemon's configuration file.

@@ -19,6 +19,7 @@
 
 mod builder;
 mod daemon;
+mod decap;
 pub mod device_features;
 mod http_client;
 mod http_server;
@@ -26,12 +27,14 @@ mod lab;
 mod namespace;
 mod packet_socket;
 mod pass_program;
+mod process;
 mod remains;
 mod service;
 mod udp;
 
 pub use builder::Builder;
 pub use daemon::{Daemon, binary, named};
+pub use decap::Decap;
 pub use http_client::{HttpClient, Reply, Report};
 pub use http_server::HttpServer;
 pub use lab::{Host, Lab};

@@ -29,6 +29,11 @@ pub(crate) fn pin_path(lab: &str) -> PathBuf {
     Path::new("/sys/fs/bpf").join(lab)
 }
 
+/// The pins of `lb decap` on a lab's hosts.
+pub(crate) fn decap_pin_path(lab: &str) -> PathBuf {
+    Path::new("/sys/fs/bpf").join(format!("{lab}-decap"))
+}
+
 /// Removes a lab: the processes inside its namespaces, the namespaces, its pins and its files. What is
 /// not there is not missed.
 pub fn remove(lab: &str) {
@@ -43,6 +48,7 @@ pub fn remove(lab: &str) {
         }
     }
     let _ = fs::remove_dir_all(pin_path(lab));
+    let _ = fs::remove_dir_all(decap_pin_path(lab));
     let _ = fs::remove_dir_all(directory(lab));
 }
 

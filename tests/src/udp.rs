@@ -109,6 +109,11 @@ impl UdpClient {
     /// Sends a datagram and waits for its answer.
     pub fn ask(&self, payload: &str) -> io::Result<UdpReply> {
         self.socket.send(payload.as_bytes())?;
+        self.receive()
+    }
+
+    /// Waits for an answer to a datagram of this flow that was sent in another way.
+    pub fn receive(&self) -> io::Result<UdpReply> {
         let mut buffer = [0; 1 << 16];
         let length = self.socket.recv(&mut buffer)?;
         let answer = String::from_utf8_lossy(&buffer[..length]);

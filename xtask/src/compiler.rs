@@ -110,7 +110,8 @@ impl Compiler {
             .args([
                 subcommand,
                 "--package=lb-ebpf",
-                "--bin=lb-ebpf",
+                "--bins",
+                "--features=kernel",
                 "--profile=bpf",
             ])
             .args(["--target", TARGET, "--target-dir=target/ebpf"])

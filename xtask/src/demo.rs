@@ -1,10 +1,10 @@
 //! `cargo xtask demo`: the balancer at work between real clients and servers.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, os::unix::process::CommandExt};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use crate::{build, host, process, setup, workspace};
+use crate::{build, host, setup, workspace};
 
 /// Builds everything and runs the demo with these options.
 ///
@@ -14,10 +14,11 @@ pub fn run(options: &[OsString]) -> Result<()> {
     host::require_root("demo")?;
     setup::lab_programs()?;
     build::run()?;
-    process::run(
-        workspace::cargo("run")
-            .args(["--quiet", "--package=lb-tests", "--bin=demo", "--"])
-            .args(options)
-            .env("LB_BINARY", workspace::binary()),
-    )
+    // In the place of this process, so that Ctrl-C gives the terminal back when the lab is gone.
+    let error = workspace::cargo("run")
+        .args(["--quiet", "--package=lb-tests", "--bin=demo", "--"])
+        .args(options)
+        .env("LB_BINARY", workspace::binary())
+        .exec();
+    Err(error).context("cannot start cargo")
 }

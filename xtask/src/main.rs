@@ -22,7 +22,7 @@ use clap::Parser;
 enum Command {
     /// Find or install the eBPF compiler, bpf-linker and the tools of the lab; print what is used
     Setup,
-    /// Build the kernel programs: target/lb-ebpf.o
+    /// Build the kernel programs: target/bpf/*.o
     BuildEbpf,
     /// Build the daemon with the kernel programs inside: target/release/lb
     Build,

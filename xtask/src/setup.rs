@@ -14,7 +14,8 @@ use crate::{
 const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 
 /// Programs that the lab runs or tells people to run, and their Debian packages.
-const LAB_PROGRAMS: [(&str, &str); 2] = [("ip", "iproute2"), ("bpftool", "bpftool")];
+const LAB_PROGRAMS: [(&str, &str); 3] =
+    [("ip", "iproute2"), ("bpftool", "bpftool"), ("curl", "curl")];
 
 /// Installs everything and prints what is used.
 ///

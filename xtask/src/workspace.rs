@@ -18,9 +18,9 @@ pub fn target() -> PathBuf {
     root().join("target")
 }
 
-/// The kernel programs, as `lb-user/build.rs` hands them to the daemon.
-pub fn object() -> PathBuf {
-    target().join("lb-ebpf.o")
+/// A kernel program, as `lb-user/build.rs` hands it to `lb`.
+pub fn object(program: &str) -> PathBuf {
+    target().join("bpf").join(program).with_extension("o")
 }
 
 /// The daemon.

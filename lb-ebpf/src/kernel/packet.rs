@@ -1,10 +1,11 @@
 //! A packet in an XDP context.
 
 use aya_ebpf::{
-    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
     programs::XdpContext,
 };
-use lb_ebpf::{Frame, Packet};
+
+use crate::{Frame, Packet};
 
 /// The packet of an XDP context.
 pub struct XdpPacket<'context>(pub &'context XdpContext);
@@ -14,6 +15,12 @@ impl Packet for XdpPacket<'_> {
     fn frame(&mut self) -> Frame<'_> {
         // SAFETY: the kernel says that the packet lies there, and lends it to this program.
         unsafe { Frame::new(self.0.data() as *mut u8, self.0.data_end() as *mut u8) }
+    }
+
+    #[inline(always)]
+    fn len(&mut self) -> u64 {
+        // SAFETY: a plain helper call.
+        unsafe { bpf_xdp_get_buff_len(self.0.ctx) }
     }
 
     #[inline(always)]

@@ -21,21 +21,21 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub enum ClientError {
     /// Nobody listens.
     #[error(
-        "no lb daemon answers at {path} ({source}): is `lb run` running, with this control.socket?"
+        "no lb daemon answers at {path} ({error}): is `lb run` running, with this control.socket?"
     )]
     NoDaemon {
         /// The control socket.
         path: PathBuf,
         /// What the kernel says.
-        source: io::Error,
+        error: io::Error,
     },
     /// The socket may not be used.
-    #[error("can't open {path} ({source}): run as root or as a member of the socket's group")]
+    #[error("can't open {path} ({error}): run as root or as a member of the socket's group")]
     Forbidden {
         /// The control socket.
         path: PathBuf,
         /// What the kernel says.
-        source: io::Error,
+        error: io::Error,
     },
     /// It took too long.
     #[error("the lb daemon at {path} did not answer in {PATIENCE:?}")]
@@ -44,13 +44,13 @@ pub enum ClientError {
         path: PathBuf,
     },
     /// Not HTTP.
-    #[error("talking to the lb daemon: {0}")]
+    #[error("talking to the lb daemon")]
     Protocol(#[from] hyper::Error),
     /// It said no.
     #[error("the lb daemon refused: {0}")]
     Refused(String),
     /// Not the JSON that this version expects.
-    #[error("the lb daemon's answer is not understood: {0}")]
+    #[error("the lb daemon's answer is not understood")]
     Answer(#[from] serde_json::Error),
 }
 
@@ -76,11 +76,11 @@ async fn request(socket: &Path, method: Method, path: &str) -> Result<Bytes, Cli
 }
 
 async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Bytes, ClientError> {
-    let stream = UnixStream::connect(socket).await.map_err(|source| {
+    let stream = UnixStream::connect(socket).await.map_err(|error| {
         let path = socket.to_owned();
-        match source.kind() {
-            io::ErrorKind::PermissionDenied => ClientError::Forbidden { path, source },
-            _ => ClientError::NoDaemon { path, source },
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => ClientError::Forbidden { path, error },
+            _ => ClientError::NoDaemon { path, error },
         }
     })?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;

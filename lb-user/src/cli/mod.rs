@@ -1,18 +1,25 @@
 //! The command line: a file for each command.
 
 mod check;
+mod decap;
 mod run;
 mod status;
 mod stop;
 
-use std::path::PathBuf;
+use std::{io::IsTerminal, path::PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
 /// XDP layer-4 load balancer
 #[derive(Parser)]
-#[command(version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "lb",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -24,6 +31,7 @@ enum Command {
     Check(check::Check),
     Status(status::Status),
     Stop(stop::Stop),
+    Decap(decap::Decap),
 }
 
 /// Where the daemon listens.
@@ -42,8 +50,20 @@ impl Cli {
             Command::Check(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Stop(command) => command.run(),
+            Command::Decap(command) => command.run(),
         }
     }
+}
+
+/// Sends log lines to stderr: those that `LB_LOG` asks for, else info and above.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("LB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
 }
 
 /// Runs a future on this thread alone: no command has work for more.

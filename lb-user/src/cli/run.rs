@@ -1,12 +1,11 @@
 //! `lb run`
 
-use std::{io::IsTerminal, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use tracing_subscriber::EnvFilter;
 
-use super::block_on;
+use super::{block_on, log_to_stderr};
 use crate::daemon;
 
 /// Run the daemon in the foreground: load the programs, fill the maps, keep them true
@@ -24,13 +23,7 @@ pub struct Run {
 impl Run {
     /// Returns when the daemon has stopped.
     pub fn run(self) -> Result<()> {
-        let filter = EnvFilter::try_from_env("LB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal())
-            .with_target(false)
-            .init();
+        log_to_stderr();
         block_on(daemon::run(&self.config))
     }
 }

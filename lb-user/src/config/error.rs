@@ -137,12 +137,12 @@ impl Diagnostics {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file couldn't be read.
-    #[error("{file_name}: can't be read: {source}")]
+    #[error("{file_name}: can't be read: {error}")]
     Read {
         /// The file's name as it was given.
         file_name: String,
         /// The operating system's reason.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The file is larger than [`MAX_FILE_SIZE`].
     #[error("{file_name}: is larger than {} MiB, the most that is read", MAX_FILE_SIZE >> 20)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Serialize;
 use strum::{Display, EnumString, VariantNames};
@@ -42,7 +43,18 @@ pub struct Interface {
 
 /// Where in the kernel an XDP program runs.
 #[derive(
-    Debug, Default, Clone, Copy, PartialEq, Eq, Hash, Serialize, Display, EnumString, VariantNames,
+    Debug,
+    Default,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Display,
+    EnumString,
+    VariantNames,
+    ValueEnum,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]

@@ -126,7 +126,7 @@ pub fn desired(config: &Config, network: &View, last_known: &LastKnownLinks) -> 
                 address: server.address,
                 weight: binding.weight,
                 drain: binding.drain,
-                link: link(virtual_server, server, &config.tunnel, network, last_known),
+                link: link(config, virtual_server, server, network, last_known),
             };
             (binding.server.clone(), member)
         });
@@ -148,14 +148,15 @@ pub fn desired(config: &Config, network: &View, last_known: &LastKnownLinks) -> 
 
 /// How to reach a real server of a virtual server.
 fn link(
+    config: &Config,
     virtual_server: &config::VirtualServer,
     server: &RealServer,
-    tunnel: &Tunnel,
     network: &View,
     last_known: Option<&Link>,
 ) -> Result<Link, String> {
     let (link, gateway, source) = match (network.next_hops.get(&server.address), server.mac) {
         (Some(Ok(next_hop)), mac) => {
+            takes_frames(config, network, &next_hop.interface)?;
             let on_link = next_hop.gateway.is_none();
             let link = Link {
                 ifindex: next_hop.ifindex,
@@ -204,9 +205,32 @@ fn link(
             "{} is behind the router {gateway}: l2dsr needs a directly connected server (l3dsr does not)",
             server.address
         )),
-        (Forward::L3dsr, _) => {
-            encapsulated(link, virtual_server.vip, server.address, tunnel, source)
-        }
+        (Forward::L3dsr, _) => encapsulated(
+            link,
+            virtual_server.vip,
+            server.address,
+            &config.tunnel,
+            source,
+        ),
+    }
+}
+
+/// Whether frames can be redirected to an interface: devices without a driver of their own have no
+/// `ndo_xdp_xmit`, and the kernel drops what is redirected to them.
+fn takes_frames(config: &Config, network: &View, interface: &str) -> Result<(), String> {
+    const WITHOUT_XDP: [&str; 5] = ["bridge", "ipvlan", "macvlan", "vlan", "vxlan"];
+
+    // Frames that came in by it go out as they came.
+    let configured = config.interfaces.iter().any(|it| it.name == interface);
+    let kind = network
+        .interfaces
+        .get(interface)
+        .and_then(|known| known.kind.as_deref());
+    match kind {
+        Some(kind) if !configured && WITHOUT_XDP.contains(&kind) => Err(format!(
+            "the way leads out of {interface}, and a {kind} device takes no frames from XDP"
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -71,7 +71,7 @@ pub enum ReconcileError {
     #[error(transparent)]
     Directory(#[from] directory::Full),
     /// The kernel refused.
-    #[error("the kernel refused a change of the maps: {0}")]
+    #[error("the kernel refused a change of the maps")]
     Platform(#[from] PlatformError),
 }
 

@@ -3,16 +3,13 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use anyhow::{Context, Result};
-use aya::{
-    Ebpf,
-    maps::{HashMap, MapData},
-};
+use aya::maps::{HashMap, MapData};
 use lb_common::Interface as InterfaceEntry;
 use tracing::warn;
 
 use crate::{
     config::Config,
-    dataplane::{Attachments, Pins},
+    dataplane::{Attachments, Pins, Program},
     net::{View, solicited::Memberships},
 };
 
@@ -36,9 +33,9 @@ impl Interfaces {
 
     /// Attaches the program to the interfaces of the configuration that don't have it. It answers for no VIP there
     /// until [`Self::settle`].
-    pub fn attach(&mut self, ebpf: &mut Ebpf, pins: &Pins, config: &Config) -> Result<()> {
+    pub fn attach(&mut self, balancer: &mut Program, pins: &Pins, config: &Config) -> Result<()> {
         for interface in &config.interfaces {
-            self.attachments.attach(ebpf, pins, interface)?;
+            self.attachments.attach(balancer, pins, interface)?;
         }
         Ok(())
     }
@@ -46,7 +43,7 @@ impl Interfaces {
     /// Lets the interfaces of the configuration answer for its VIPs, and takes the program off all others.
     pub fn settle(
         &mut self,
-        ebpf: &mut Ebpf,
+        balancer: &mut Program,
         pins: &Pins,
         config: &Config,
         network: &View,
@@ -57,7 +54,8 @@ impl Interfaces {
         };
         self.write_macs(known().filter_map(|known| Some((known.ifindex, known.mac?))))
             .context("can't write the map interfaces")?;
-        self.attachments.retain(ebpf, pins, &config.interfaces)?;
+        self.attachments
+            .retain(balancer, pins, &config.interfaces)?;
         let vips = config
             .virtual_servers
             .iter()
@@ -73,8 +71,8 @@ impl Interfaces {
     }
 
     /// Takes the program off all interfaces.
-    pub fn detach_all(&mut self, ebpf: &mut Ebpf, pins: &Pins) -> Result<()> {
-        Ok(self.attachments.retain(ebpf, pins, &[])?)
+    pub fn detach_all(&mut self, balancer: &mut Program, pins: &Pins) -> Result<()> {
+        Ok(self.attachments.retain(balancer, pins, &[])?)
     }
 
     fn write_macs(&mut self, macs: impl Iterator<Item = (u32, [u8; 6])>) -> Result<()> {

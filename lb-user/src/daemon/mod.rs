@@ -14,7 +14,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use aya::Ebpf;
 use tokio::{
     select,
     signal::unix::{SignalKind, signal},
@@ -26,9 +25,9 @@ use tracing::{error, info, warn};
 use self::{config_file::ConfigFile, interfaces::Interfaces, rates::Rates};
 use crate::{
     api::server::{self, Request},
-    config::Config,
+    config::{self, Config},
     control::{Desired, Reconciler, desired::desired},
-    dataplane::{CounterMaps, Pins, Sizes, load, pins},
+    dataplane::{CounterMaps, Pins, Program, Sizes, load, pins},
     net::{self, Targets, Unreachable, View},
 };
 
@@ -38,14 +37,14 @@ const SAMPLE_RATES_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT, which leave forwarding in place, or until a client asks to stop it.
 pub async fn run(config_path: &Path) -> Result<()> {
+    let config_bytes = config::read(config_path)?;
+    let config = Config::from_bytes(&config_path.display().to_string(), &config_bytes)?;
     ensure!(
         nix::unistd::geteuid().is_root(),
         "lb run needs root: it loads programs into the kernel"
     );
-    let config_text = read(config_path)?;
-    let config = Config::parse(&config_path.display().to_string(), &config_text)?;
     let mut events = Events::new(config_path)?;
-    let mut daemon = Daemon::start(config_path, config_text, config).await?;
+    let mut daemon = Daemon::start(config_path, config_bytes, config).await?;
     let (requests, mut incoming) = mpsc::channel(16);
     let socket = daemon.config.control.socket.clone();
     let listener = server::listen(&socket)
@@ -114,8 +113,8 @@ impl Events {
 
 struct Daemon {
     config_path: PathBuf,
-    /// The text that was last looked at, good or bad.
-    config_text: String,
+    /// What was last looked at, good or bad.
+    config_bytes: Vec<u8>,
     config: Config,
     targets: watch::Sender<Targets>,
     network: watch::Receiver<View>,
@@ -123,13 +122,13 @@ struct Daemon {
     reconciler: Reconciler<CounterMaps>,
     interfaces: Interfaces,
     rates: Rates,
-    ebpf: Ebpf,
+    balancer: Program,
     pins: Pins,
     _lock: pins::Lock,
 }
 
 impl Daemon {
-    async fn start(config_path: &Path, config_text: String, config: Config) -> Result<Self> {
+    async fn start(config_path: &Path, config_bytes: Vec<u8>, config: Config) -> Result<Self> {
         let pins = Pins::new(&config.pin_path);
         pins.create()?;
         let lock = pins.lock()?;
@@ -140,7 +139,7 @@ impl Daemon {
         let network = net::watch(receiver).await?;
         let mut daemon = Self {
             config_path: config_path.to_owned(),
-            config_text,
+            config_bytes,
             config,
             targets,
             network,
@@ -148,13 +147,13 @@ impl Daemon {
             reconciler,
             interfaces: Interfaces::new(loaded.interfaces),
             rates: Rates::default(),
-            ebpf: loaded.ebpf,
+            balancer: loaded.balancer,
             pins,
             _lock: lock,
         };
         daemon.wait_for_first_answers().await;
         daemon.reconcile(&daemon.config.clone())?;
-        load::pin_balancer(&mut daemon.ebpf, &daemon.pins)?;
+        daemon.balancer.pin(&daemon.pins)?;
         daemon.attach(&daemon.config.clone())?;
         daemon.settle_interfaces()?;
         Ok(daemon)
@@ -188,14 +187,15 @@ impl Daemon {
 
     /// Attaches the balancer to the interfaces of `config`.
     fn attach(&mut self, config: &Config) -> Result<()> {
-        self.interfaces.attach(&mut self.ebpf, &self.pins, config)
+        self.interfaces
+            .attach(&mut self.balancer, &self.pins, config)
     }
 
     /// Lets the interfaces of the configuration answer, and detaches the balancer from others.
     fn settle_interfaces(&mut self) -> Result<()> {
         let view = self.network.borrow().clone();
         self.interfaces
-            .settle(&mut self.ebpf, &self.pins, &self.config, &view)
+            .settle(&mut self.balancer, &self.pins, &self.config, &view)
     }
 
     /// The network changed: interfaces may have come, and real servers moved.
@@ -213,7 +213,7 @@ impl Daemon {
 
     fn reload_if_changed(&mut self) {
         // A file that is gone for a moment is being replaced.
-        if fs::read_to_string(&self.config_path).is_ok_and(|text| text != self.config_text) {
+        if config::read(&self.config_path).is_ok_and(|bytes| bytes != self.config_bytes) {
             self.reload();
         }
     }
@@ -226,8 +226,9 @@ impl Daemon {
     }
 
     fn try_reload(&mut self) -> Result<()> {
-        self.config_text = read(&self.config_path)?;
-        let next = Config::parse(&self.config_path.display().to_string(), &self.config_text)?;
+        self.config_bytes = config::read(&self.config_path)?;
+        let file_name = self.config_path.display().to_string();
+        let next = Config::from_bytes(&file_name, &self.config_bytes)?;
         for (setting, same) in [
             ("pin_path", next.pin_path == self.config.pin_path),
             ("control", next.control == self.config.control),
@@ -247,6 +248,12 @@ impl Daemon {
             {
                 bail!("interface {} does not exist", interface.name);
             }
+            let mut attached = self.config.interfaces.iter();
+            ensure!(
+                attached.all(|now| now.name != interface.name || now.xdp == interface.xdp),
+                "the xdp mode of {} can't be changed while lb forwards there: end that with `lb stop` and start again",
+                interface.name
+            );
         }
         self.targets.send_replace(targets(&next));
         // What may fail comes first, what takes something away last.
@@ -263,7 +270,7 @@ impl Daemon {
 
     /// Ends forwarding.
     fn stop(&mut self) -> Result<()> {
-        self.interfaces.detach_all(&mut self.ebpf, &self.pins)?;
+        self.interfaces.detach_all(&mut self.balancer, &self.pins)?;
         self.pins.remove()?;
         info!("forwarding ended");
         Ok(())
@@ -276,8 +283,4 @@ fn targets(config: &Config) -> Targets {
         .values()
         .map(|server| server.address)
         .collect()
-}
-
-fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))
 }

@@ -1,21 +1,18 @@
-//! Attaches the balancer to interfaces, by links that are pinned and so outlive the daemon.
+//! Attaches a program to interfaces, by links that are pinned and so outlive the process.
 
 use std::{collections::HashMap, io, path::Path};
 
-use aya::{
-    Ebpf,
-    programs::{
-        ProgramError,
-        links::{FdLink, PinnedLink},
-        xdp::{XdpLink, XdpLinkId, XdpMode as AyaMode},
-    },
+use aya::programs::{
+    ProgramError,
+    links::{FdLink, PinnedLink},
+    xdp::{XdpLink, XdpLinkId, XdpMode as AyaMode},
 };
 use tracing::{info, warn};
 
-use super::{Pins, load::balancer, pins::PinError};
+use super::{Pins, Program, pins::PinError};
 use crate::config::{Interface, XdpMode};
 
-/// Why the balancer can't be attached to an interface.
+/// Why a program can't be attached to an interface.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
     /// There is no such interface.
@@ -33,7 +30,7 @@ pub enum AttachError {
         interface: String,
     },
     /// The driver has no XDP.
-    #[error("{interface} can't run XDP in {mode} mode: {source}; try xdp: {other}")]
+    #[error("{interface} can't run XDP in {mode} mode; try {other} mode")]
     Refused {
         /// Its name.
         interface: String,
@@ -57,7 +54,7 @@ pub enum AttachError {
     Pin(#[from] PinError),
 }
 
-/// The interfaces that the balancer is attached to.
+/// The interfaces that a program is attached to.
 #[derive(Default)]
 pub struct Attachments {
     links: HashMap<String, Attachment>,
@@ -69,11 +66,11 @@ struct Attachment {
 }
 
 impl Attachments {
-    /// Attaches the balancer to an interface, if it isn't yet; a pinned link of an earlier daemon gets the new
+    /// Attaches the program to an interface, if it isn't yet; a pinned link of an earlier process gets the new
     /// program in one step, so that no packet is lost.
     pub fn attach(
         &mut self,
-        ebpf: &mut Ebpf,
+        program: &mut Program,
         pins: &Pins,
         interface: &Interface,
     ) -> Result<(), AttachError> {
@@ -87,11 +84,11 @@ impl Attachments {
                 return Ok(());
             }
             // The interface was deleted and made again, and the link went with the old one.
-            self.detach(ebpf, pins, name)?;
+            self.detach(program, pins, name)?;
         }
         let pin = pins.link(name);
         let taken_over = if pin.exists() {
-            take_over(ebpf, &pin, name)?
+            take_over(program, &pin, name)?
         } else {
             None
         };
@@ -100,40 +97,49 @@ impl Attachments {
                 info!(interface = %name, "took the interface over");
                 link
             }
-            None => attach_new(ebpf, &pin, interface)?,
+            None => attach_new(program, &pin, interface)?,
         };
         self.links
             .insert(name.clone(), Attachment { link, ifindex });
         Ok(())
     }
 
-    /// Detaches the balancer from every interface but these.
+    /// Detaches the program from every interface but these.
     pub fn retain(
         &mut self,
-        ebpf: &mut Ebpf,
+        program: &mut Program,
         pins: &Pins,
         interfaces: &[Interface],
     ) -> Result<(), AttachError> {
         for name in pins.linked_interfaces()? {
             if !interfaces.iter().any(|interface| interface.name == name) {
-                self.detach(ebpf, pins, &name)?;
+                self.detach(program, pins, &name)?;
                 info!(interface = %name, "detached");
             }
         }
         Ok(())
     }
 
-    fn detach(&mut self, ebpf: &mut Ebpf, pins: &Pins, name: &str) -> Result<(), AttachError> {
+    fn detach(
+        &mut self,
+        program: &mut Program,
+        pins: &Pins,
+        name: &str,
+    ) -> Result<(), AttachError> {
         if let Some(attached) = self.links.remove(name) {
             // The pin is what holds the link, and it is removed next.
-            let _ = balancer(ebpf).detach(attached.link);
+            let _ = program.xdp().detach(attached.link);
         }
         Ok(pins.unlink_interface(name)?)
     }
 }
 
 /// Gives the pinned link our program; `None` if the link's interface is gone.
-fn take_over(ebpf: &mut Ebpf, pin: &Path, name: &str) -> Result<Option<XdpLinkId>, AttachError> {
+fn take_over(
+    program: &mut Program,
+    pin: &Path,
+    name: &str,
+) -> Result<Option<XdpLinkId>, AttachError> {
     let failed = |reason: String| AttachError::Link {
         interface: name.to_owned(),
         reason,
@@ -141,7 +147,7 @@ fn take_over(ebpf: &mut Ebpf, pin: &Path, name: &str) -> Result<Option<XdpLinkId
     let pinned = PinnedLink::from_pin(pin).map_err(|error| failed(error.to_string()))?;
     let link =
         XdpLink::try_from(FdLink::from(pinned)).map_err(|error| failed(error.to_string()))?;
-    match balancer(ebpf).attach_to_link(link) {
+    match program.xdp().attach_to_link(link) {
         Ok(link) => Ok(Some(link)),
         Err(error) if errno(&error) == Some(libc::ENOLINK) => {
             std::fs::remove_file(pin).map_err(|error| failed(error.to_string()))?;
@@ -152,19 +158,26 @@ fn take_over(ebpf: &mut Ebpf, pin: &Path, name: &str) -> Result<Option<XdpLinkId
 }
 
 fn attach_new(
-    ebpf: &mut Ebpf,
+    program: &mut Program,
     pin: &Path,
     interface: &Interface,
 ) -> Result<XdpLinkId, AttachError> {
     let name = &interface.name;
     let (mode, link) = match interface.xdp {
-        XdpMode::Native => (XdpMode::Native, try_attach(ebpf, name, XdpMode::Native)?),
-        XdpMode::Generic => (XdpMode::Generic, try_attach(ebpf, name, XdpMode::Generic)?),
-        XdpMode::Auto => match try_attach(ebpf, name, XdpMode::Native) {
+        XdpMode::Native => (XdpMode::Native, try_attach(program, name, XdpMode::Native)?),
+        XdpMode::Generic => (
+            XdpMode::Generic,
+            try_attach(program, name, XdpMode::Generic)?,
+        ),
+        XdpMode::Auto => match try_attach(program, name, XdpMode::Native) {
             Ok(link) => (XdpMode::Native, link),
             Err(AttachError::Refused { source, .. }) => {
-                warn!(interface = %name, "no native XDP ({source}): generic mode is slower");
-                (XdpMode::Generic, try_attach(ebpf, name, XdpMode::Generic)?)
+                let reason = anyhow::Error::from(source);
+                warn!(interface = %name, "no native XDP ({reason:#}): generic mode is slower");
+                (
+                    XdpMode::Generic,
+                    try_attach(program, name, XdpMode::Generic)?,
+                )
             }
             Err(error) => return Err(error),
         },
@@ -174,7 +187,8 @@ fn attach_new(
         reason,
     };
     // aya falls back to an attachment without a link where the kernel has none; that can't be pinned.
-    let link = balancer(ebpf)
+    let link = program
+        .xdp()
         .take_link(link)
         .map_err(|error| failed(error.to_string()))?;
     let link = FdLink::try_from(link).map_err(|error| failed(error.to_string()))?;
@@ -182,17 +196,19 @@ fn attach_new(
     let link =
         XdpLink::try_from(FdLink::from(pinned)).map_err(|error| failed(error.to_string()))?;
     info!(interface = %name, %mode, "attached");
-    balancer(ebpf)
+    program
+        .xdp()
         .attach_to_link(link)
         .map_err(|error| failed(error.to_string()))
 }
 
-fn try_attach(ebpf: &mut Ebpf, name: &str, mode: XdpMode) -> Result<XdpLinkId, AttachError> {
+fn try_attach(program: &mut Program, name: &str, mode: XdpMode) -> Result<XdpLinkId, AttachError> {
     let (flags, other) = match mode {
         XdpMode::Generic => (AyaMode::Skb, XdpMode::Native),
         XdpMode::Native | XdpMode::Auto => (AyaMode::Driver, XdpMode::Generic),
     };
-    balancer(ebpf)
+    program
+        .xdp()
         .attach(name, flags)
         .map_err(|source| match errno(&source) {
             Some(libc::EBUSY | libc::EEXIST) => AttachError::Busy {

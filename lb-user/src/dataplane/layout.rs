@@ -32,10 +32,23 @@ pub struct MapLayout {
     pub shape: Shape,
 }
 
+impl MapLayout {
+    /// A map from `Key` to `Value`.
+    pub const fn new<Key, Value>(name: &'static str, kind: MapType, max_entries: u32) -> Self {
+        let shape = Shape {
+            kind,
+            key_size: size_of::<Key>() as u32,
+            value_size: size_of::<Value>() as u32,
+            max_entries,
+        };
+        Self { name, shape }
+    }
+}
+
 /// A pinned map of another shape, left by another version or another configuration.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the pinned map {path} is {found:?}, but this version with these limits needs {needed:?}: restore the limits, or end forwarding with `lb stop` and start again"
+    "the pinned map {path} is {found:?}, but this version with these limits needs {needed:?}: restore the limits, or remove the pins (`lb stop`, `lb decap --stop`) and start again"
 )]
 pub struct Incompatible {
     /// Where it is.
@@ -46,19 +59,10 @@ pub struct Incompatible {
     pub needed: Shape,
 }
 
-/// All maps.
+/// All maps of the balancer.
 pub fn maps(sizes: &Sizes) -> [MapLayout; 15] {
-    fn keyed<K, V>(name: &'static str, kind: MapType, max_entries: u32) -> MapLayout {
-        let shape = Shape {
-            kind,
-            key_size: size_of::<K>() as u32,
-            value_size: size_of::<V>() as u32,
-            max_entries,
-        };
-        MapLayout { name, shape }
-    }
     fn map<V>(name: &'static str, kind: MapType, max_entries: u32) -> MapLayout {
-        keyed::<u32, V>(name, kind, max_entries)
+        MapLayout::new::<u32, V>(name, kind, max_entries)
     }
     use MapType::{Array, Hash, LruHash, PerCpuArray};
     [
@@ -71,7 +75,7 @@ pub fn maps(sizes: &Sizes) -> [MapLayout; 15] {
         map::<Binding>("bindings", Array, sizes.bindings),
         map::<RealServer>("real_servers", Array, sizes.real_servers),
         map::<Interface>("interfaces", Hash, sizes.interfaces),
-        keyed::<Datagram, FirstFragment>("fragments", LruHash, sizes.fragments),
+        MapLayout::new::<Datagram, FirstFragment>("fragments", LruHash, sizes.fragments),
         map::<ErrorBudget>("error_budget", PerCpuArray, 1),
         map::<[u64; 8]>("scratch", PerCpuArray, 1),
         map::<Counters>(

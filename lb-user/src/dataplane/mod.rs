@@ -5,6 +5,7 @@ pub mod attach;
 pub mod counters;
 pub mod layout;
 pub mod load;
+pub mod object;
 pub mod pins;
 pub mod tables;
 
@@ -12,5 +13,6 @@ pub use array::Array;
 pub use attach::{AttachError, Attachments};
 pub use counters::CounterMaps;
 pub use load::LoadError;
+pub use object::{Object, Program};
 pub use pins::{PinError, Pins};
 pub use tables::{Sizes, Tables};

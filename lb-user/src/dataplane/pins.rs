@@ -1,4 +1,4 @@
-//! The pins: what keeps forwarding alive without a daemon, and what the next daemon takes over.
+//! The pins: what keeps a program working without a process, and what the next process takes over.
 
 use std::{
     fs::{self, File},
@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aya::programs::links::PinnedLink;
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
@@ -33,20 +34,41 @@ pub enum PinError {
         path: PathBuf,
     },
     /// The file system refuses.
-    #[error("can't {what} {path}: {source}")]
+    #[error("can't {what} {path}: {error}")]
     Io {
         /// To do what.
         what: &'static str,
         /// With what.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PinError {
     let path = path.to_owned();
-    move |source| PinError::Io { what, path, source }
+    move |error| PinError::Io { what, path, error }
+}
+
+/// What stands for an interface in the BPF file system, which keeps dots for itself (kernel/bpf/inode.c,
+/// `bpf_lookup`). An interface's name has no colon (net/core/dev.c, `dev_valid_name`): one stands for
+/// the other.
+pub fn file_name(interface: &str) -> String {
+    interface.replace('.', ":")
+}
+
+/// The interfaces that something in a directory stands for; none if there is no directory.
+pub fn interfaces_in(directory: &Path) -> Result<Vec<String>, PinError> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed("list", directory))?,
+    };
+    entries
+        .map(|entry| {
+            let entry = entry.map_err(failed("list", directory))?;
+            Ok(entry.file_name().to_string_lossy().replace(':', "."))
+        })
+        .collect()
 }
 
 /// The directory `pin_path` and what lies in it.
@@ -79,11 +101,9 @@ impl Pins {
         self.root.join("progs").join(name)
     }
 
-    /// Where the link of an interface is pinned. The BPF file system keeps dots for itself
-    /// (kernel/bpf/inode.c, `bpf_lookup`), and an interface's name has no colon (net/core/dev.c,
-    /// `dev_valid_name`): one stands for the other.
+    /// Where the link of an interface is pinned.
     pub fn link(&self, interface: &str) -> PathBuf {
-        self.links().join(interface.replace('.', ":"))
+        self.links().join(file_name(interface))
     }
 
     fn links(&self) -> PathBuf {
@@ -151,22 +171,15 @@ impl Pins {
 
     /// The interfaces that have a pinned link.
     pub fn linked_interfaces(&self) -> Result<Vec<String>, PinError> {
-        let links = self.links();
-        let entries = match fs::read_dir(&links) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(failed("list", &links))?,
-        };
-        entries
-            .map(|entry| {
-                let entry = entry.map_err(failed("list", &links))?;
-                Ok(entry.file_name().to_string_lossy().replace(':', "."))
-            })
-            .collect()
+        interfaces_in(&self.links())
     }
 
     /// Removes a pin. A link that nothing else holds is detached by that.
     pub fn unlink_interface(&self, interface: &str) -> Result<(), PinError> {
         let path = self.link(interface);
+        // Detached at once if a descriptor is the last to go, but some time later if the pin is
+        // (kernel/bpf/syscall.c, `bpf_link_release` and `bpf_link_put`).
+        let _last = PinnedLink::from_pin(&path);
         fs::remove_file(&path).map_err(failed("remove", &path))
     }
 

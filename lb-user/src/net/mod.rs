@@ -1,5 +1,6 @@
 //! What the kernel knows of the network, told over rtnetlink: for each target address (a real
-//! server's) the interface, the next hop and the MAC address that reach it.
+//! server's) the interface, the next hop and the MAC address that reach it; and this host's own
+//! interfaces and addresses.
 //!
 //! [`watch`] subscribes first, then synchronises in full, then follows the kernel's events, so no
 //! change falls between. `State` decides (fed with messages and the time, no I/O);
@@ -8,6 +9,7 @@
 //! The kernel does the resolving: this module reads its neighbour table and makes it send ARP
 //! requests and neighbour solicitations, but opens no such socket of its own.
 
+mod address;
 mod link;
 mod neighbour;
 mod netlink;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::channel::mpsc::UnboundedReceiver;
+use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -50,7 +51,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum NetError {
     /// A netlink socket can't be opened.
     #[error("cannot open a netlink socket: {0}")]
-    Open(#[source] io::Error),
+    Open(io::Error),
     /// The socket broke.
     #[error("the netlink socket to the kernel broke")]
     Broken,
@@ -128,6 +129,16 @@ impl Netlink {
             _ => None,
         };
         Ok(links.into_iter().filter_map(link).collect())
+    }
+
+    pub(super) async fn addresses(&mut self) -> Result<Vec<AddressMessage>, NetError> {
+        let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let addresses = self.dump("addresses", all).await?;
+        let address = |message| match message {
+            RouteNetlinkMessage::NewAddress(address) => Some(address),
+            _ => None,
+        };
+        Ok(addresses.into_iter().filter_map(address).collect())
     }
 
     pub(super) async fn neighbours(&mut self) -> Result<Vec<NeighbourMessage>, NetError> {

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::neighbour::NeighbourMessage;
 use nix::errno::Errno;
 
+use super::address::{self, InterfaceAddress};
 use super::link;
 use super::neighbour::{self, Answer, Entry, NeighbourKey, NextNudge, Nudge};
 use super::route::{self, Route};
@@ -37,6 +39,7 @@ const NUDGE_PAUSE: Duration = Duration::from_millis(40);
 #[derive(Debug, Default)]
 pub(super) struct State {
     interfaces: BTreeMap<u32, (String, Interface)>,
+    addresses: BTreeSet<InterfaceAddress>,
     /// The kernel's neighbour table, all of it: an entry that already is as it should be makes no
     /// event when a target comes to need it.
     table: HashMap<NeighbourKey, Entry>,
@@ -57,6 +60,10 @@ struct Needed {
     answer: Answer,
     /// By how many targets.
     users: usize,
+    /// The MAC address that was known before it failed, until a view shows that. The kernel lets an
+    /// entry fail before it deletes it on request (neigh_delete, net/core/neighbour.c); only the
+    /// deletion tells the two apart, and it comes at once.
+    before_failure: Option<Answer>,
 }
 
 impl State {
@@ -83,11 +90,12 @@ impl State {
         }
     }
 
-    /// Takes in the kernel's links and neighbours as dumped, in place of all that was known of them,
-    /// and puts all routes in doubt.
+    /// Takes in the kernel's links, addresses and neighbours as dumped, in place of all that was known
+    /// of them, and puts all routes in doubt.
     pub(super) fn synchronise(
         &mut self,
         links: &[LinkMessage],
+        addresses: &[AddressMessage],
         neighbours: &[NeighbourMessage],
         now: Instant,
     ) {
@@ -98,6 +106,12 @@ impl State {
             .collect();
         if self.interfaces != interfaces {
             self.interfaces = interfaces;
+            self.show(now);
+        }
+
+        let addresses = addresses.iter().filter_map(address::address).collect();
+        if self.addresses != addresses {
+            self.addresses = addresses;
             self.show(now);
         }
 
@@ -148,9 +162,19 @@ impl State {
                     self.doubt_routes(destinations, now);
                 }
             }
-            M::NewAddress(_) | M::DelAddress(_) | M::NewRule(_) | M::DelRule(_) => {
+            M::NewAddress(message) => {
+                self.addresses.extend(address::address(&message));
+                self.show(now);
                 self.doubt_all_routes(now);
             }
+            M::DelAddress(message) => {
+                if let Some(address) = address::address(&message) {
+                    self.addresses.remove(&address);
+                }
+                self.show(now);
+                self.doubt_all_routes(now);
+            }
+            M::NewRule(_) | M::DelRule(_) => self.doubt_all_routes(now),
             _ => {}
         }
     }
@@ -245,6 +269,9 @@ impl State {
     /// Takes the view, if there is something to show and the time for it has come.
     pub(super) fn view_due(&mut self, now: Instant) -> Option<View> {
         self.show_at.take_if(|at| *at <= now)?;
+        for needed in self.neighbours.values_mut() {
+            needed.before_failure = None;
+        }
         Some(self.view())
     }
 
@@ -262,6 +289,7 @@ impl State {
         View {
             next_hops: next_hops.collect(),
             interfaces: self.interfaces.values().cloned().collect(),
+            addresses: self.addresses.iter().map(|it| it.address.addr()).collect(),
         }
     }
 
@@ -322,10 +350,12 @@ impl State {
             return;
         }
         // Should the index be used again, what was known there is void.
+        self.addresses.retain(|it| it.ifindex != ifindex);
         self.table.retain(|key, _| key.ifindex != ifindex);
         for (key, needed) in &mut self.neighbours {
             if key.ifindex == ifindex {
                 needed.answer = Answer::Resolving;
+                needed.before_failure = None;
             }
         }
         self.show(now);
@@ -356,6 +386,7 @@ impl State {
             Needed {
                 answer: Answer::Resolving,
                 users: 1,
+                before_failure: None,
             },
         );
         self.nudges.set(key, now);
@@ -374,6 +405,11 @@ impl State {
 
     fn forget(&mut self, key: NeighbourKey, now: Instant) {
         self.table.remove(&key);
+        if let Some(needed) = self.neighbours.get_mut(&key)
+            && let Some(answer) = needed.before_failure.take()
+        {
+            needed.answer = answer;
+        }
         self.observe(key, now);
     }
 
@@ -387,6 +423,10 @@ impl State {
         let before = needed.answer;
         let answer = before.after(entry);
         needed.answer = answer;
+        if answer != before {
+            let failed = answer == Answer::Silent && matches!(before, Answer::Known(_));
+            needed.before_failure = failed.then_some(before);
+        }
         match NextNudge::after(before, answer, entry) {
             NextNudge::Now => self.nudges.set(key, now),
             NextNudge::WhenVerificationIsDue => self.nudges.set(key, now + verify_every),

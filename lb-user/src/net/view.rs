@@ -1,6 +1,6 @@
 //! What the rest of the daemon sees of the network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use thiserror::Error;
@@ -12,6 +12,8 @@ pub struct View {
     pub next_hops: BTreeMap<IpAddr, Result<NextHop, Unreachable>>,
     /// All interfaces of this network namespace, by name.
     pub interfaces: BTreeMap<String, Interface>,
+    /// The addresses of all of them.
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 /// Where a packet to one target goes: everything needed to write its Ethernet header.

@@ -27,7 +27,8 @@ const SYNCHRONISE_AFTER_OVERRUN: Duration = Duration::from_millis(200);
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_LAST: Duration = Duration::from_secs(10);
 
-/// Watches how to reach `targets`, in the network namespace of the calling thread.
+/// Watches how to reach `targets`, and this host's interfaces and addresses, in the network namespace of
+/// the calling thread.
 ///
 /// The first view is complete but for neighbours that the kernel has yet to resolve. A new one is
 /// sent whenever something in it changed. The watch ends when all receivers of the view are dropped;
@@ -128,8 +129,9 @@ async fn follow(
 
 async fn synchronise(netlink: &mut Netlink, state: &mut State) -> Result<(), NetError> {
     let links = netlink.links().await?;
+    let addresses = netlink.addresses().await?;
     let neighbours = netlink.neighbours().await?;
-    state.synchronise(&links, &neighbours, Instant::now());
+    state.synchronise(&links, &addresses, &neighbours, Instant::now());
     look_up_routes(netlink, state).await
 }
 

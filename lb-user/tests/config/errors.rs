@@ -137,7 +137,6 @@ fn a_virtual_server_that_is_wrong_is_refused(#[case] text: &str, #[case] problem
 #[rstest]
 #[case::metrics("metrics: { listen: 127.0.0.1:9179 }", "2:10: metrics is not supported yet")]
 #[case::sessions("limits: { sessions: 1000000 }", "2:21: limits.sessions is not supported yet")]
-#[case::l3dsr("defaults: { forward: l3dsr }", "2:22: forward: l3dsr is not supported yet")]
 #[case::fullnat("defaults: { forward: fullnat }", "2:22: forward: fullnat is not supported yet")]
 #[case::predictor("defaults: { predictor: least_connection }", "2:24: predictor: least_connection is not supported yet")]
 #[case::stateful("defaults: { session: { mode: stateful } }", "2:30: session.mode: stateful is not supported yet")]
@@ -394,4 +393,14 @@ virtual_servers:
             "49:7: health is not supported yet",
         ]
     );
+}
+
+#[rustfmt::skip] // A table: one case a line.
+#[rstest]
+#[case::kind("tunnel: { source_v4: 10 }", "2:22: tunnel.source_v4: expected an IPv4 prefix of 8 bits or more such as 10.200.0.0/16, found 10")]
+#[case::family("tunnel: { source_v4: '2001:db8::/96' }", "2:22: tunnel.source_v4: expected an IPv4 prefix of 8 bits or more such as 10.200.0.0/16, found \"2001:db8::/96\"")]
+#[case::host_bits("tunnel: { source_v4: 10.200.0.1/16 }", "2:22: tunnel.source_v4: 10.200.0.1/16 has bits set behind its prefix: write 10.200.0.0/16")]
+#[case::too_short("tunnel: { source_v6: '2001:db8::/64' }", "2:22: tunnel.source_v6: expected an IPv6 prefix of 96 bits or more such as 2001:db8:200::/96, found \"2001:db8::/64\"")]
+fn a_tunnel_source_that_is_wrong_is_refused(#[case] text: &str, #[case] problem: &str) {
+    assert_eq!(problems_after_interfaces(text), [problem]);
 }

@@ -46,6 +46,7 @@ fn the_shortest_file_has_the_defaults() {
             "pin_path": "/sys/fs/bpf/lb",
             "control": { "socket": "/run/lb/lb.sock" },
             "limits": { "virtual_servers": 4096, "real_servers": 4096 },
+            "tunnel": { "source_v4": null, "source_v6": null },
             "real_servers": {},
             "virtual_servers": [],
         })
@@ -66,6 +67,7 @@ control:
 limits:
   virtual_servers: 65535
   real_servers: 1
+tunnel: { source_v4: 10.200.0.0/16, source_v6: "2001:db8:200::1" }
 real_servers:
   web-3: { address: "2001:db8::13", weight: 7, mac: "02:00:00:00:00:13" }
 virtual_servers:
@@ -73,7 +75,7 @@ virtual_servers:
     vip: "2001:db8:1::1"
     protocol: udp
     port: 443
-    forward: l2dsr
+    forward: l3dsr
     predictor: hash
     session: { mode: stateless }
     bind:
@@ -88,6 +90,7 @@ virtual_servers:
             "pin_path": "/sys/fs/bpf/other",
             "control": { "socket": "/run/other.sock" },
             "limits": { "virtual_servers": 65535, "real_servers": 1 },
+            "tunnel": { "source_v4": "10.200.0.0/16", "source_v6": "2001:db8:200::1/128" },
             "real_servers": {
                 "web-3": { "address": "2001:db8::13", "weight": 7, "mac": "02:00:00:00:00:13" }
             },
@@ -96,7 +99,7 @@ virtual_servers:
                 "vip": "2001:db8:1::1",
                 "protocol": "udp",
                 "ports": 443,
-                "forward": "l2dsr",
+                "forward": "l3dsr",
                 "predictor": "hash",
                 "bind": [{ "server": "web-3", "weight": 5, "drain": false }],
                 "minimum_up": 1,

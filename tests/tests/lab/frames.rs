@@ -1,10 +1,11 @@
 //! Frames built and taken apart by etherparse.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use etherparse::{
-    ArpEthIpv4Packet, ArpOperation, Icmpv6Type, LinkSlice, NetSlice, PacketBuilder, SlicedPacket,
-    TransportSlice, icmpv6::NeighborAdvertisementHeader,
+    ArpEthIpv4Packet, ArpOperation, Icmpv6Type, IpHeaders, IpNumber, Ipv4Header, Ipv6FlowLabel,
+    Ipv6Header, LinkSlice, NetSlice, PacketBuilder, SlicedPacket, TransportSlice,
+    icmpv6::NeighborAdvertisementHeader,
 };
 
 pub type Mac = [u8; 6];
@@ -94,6 +95,55 @@ pub fn advertisement(frame: &[u8]) -> Option<Advertisement> {
         target: Ipv6Addr::from(*target),
         options: options.to_vec(),
     })
+}
+
+/// A UDP datagram from one address to another, without an Ethernet header.
+pub fn datagram([source, destination]: [SocketAddr; 2], payload: &[u8]) -> Vec<u8> {
+    let mut packet = Vec::new();
+    PacketBuilder::ip(ip_header([source.ip(), destination.ip()]))
+        .udp(source.port(), destination.port())
+        .write(&mut packet, payload)
+        .unwrap();
+    packet
+}
+
+/// An IP header, without what depends on what follows.
+pub fn ip_header(ends: [IpAddr; 2]) -> IpHeaders {
+    const TTL: u8 = 61;
+    match ends {
+        [IpAddr::V4(source), IpAddr::V4(destination)] => {
+            let (source, destination) = (source.octets(), destination.octets());
+            let header = Ipv4Header::new(0, TTL, IpNumber::UDP, source, destination);
+            IpHeaders::Ipv4(header.unwrap(), Default::default())
+        }
+        [IpAddr::V6(source), IpAddr::V6(destination)] => {
+            let header = Ipv6Header {
+                traffic_class: 0,
+                flow_label: Ipv6FlowLabel::ZERO,
+                payload_length: 0,
+                next_header: IpNumber::UDP,
+                hop_limit: TTL,
+                source: source.octets(),
+                destination: destination.octets(),
+            };
+            IpHeaders::Ipv6(header, Default::default())
+        }
+        _ => panic!("addresses of two families: {ends:?}"),
+    }
+}
+
+/// An IP packet inside another one, in a frame.
+pub fn encapsulated([source, destination]: [Mac; 2], outer: IpHeaders, packet: &[u8]) -> Vec<u8> {
+    let protocol = match packet[0] >> 4 {
+        4 => IpNumber::IPV4,
+        _ => IpNumber::IPV6,
+    };
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2(source, destination)
+        .ip(outer)
+        .write(&mut frame, protocol, packet)
+        .unwrap();
+    frame
 }
 
 fn macs(packet: &SlicedPacket) -> [Mac; 2] {

@@ -143,6 +143,8 @@ fn lb_stop_leaves_nothing(#[case] running: bool) {
         .get((VIP, 80), 1);
     assert_eq!(report.replies.len(), 0);
 
+    // The client may be about to give up asking for the VIP's MAC address.
+    lab.client().ip("neigh flush dev eth0");
     let _lb = balance(&lab, SHOP);
     lab.client()
         .http()

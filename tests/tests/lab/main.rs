@@ -3,6 +3,7 @@
 //! Needs root and `target/release/lb` (or `LB_BINARY`).
 
 mod counters;
+mod decap;
 mod distribution;
 mod forwarding;
 mod frames;

@@ -2,9 +2,11 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt::{self, Display},
     net::IpAddr,
 };
 
+use ipnet::IpNet;
 use lb_common::Interface as InterfaceEntry;
 use lb_user::{
     config::Config,
@@ -38,62 +40,91 @@ pub static FAR: Port = Port {
 };
 
 /// A real server, of both families.
+#[derive(Debug)]
 pub struct Server {
     name: &'static str,
     addresses: [&'static str; 2],
+    /// Its own, or the gateway's.
     pub mac: Mac,
     pub port: &'static Port,
     answers: bool,
+    /// The largest IP packet on the way to it.
+    pub mtu: u32,
+    gateways: Option<[&'static str; 2]>,
 }
 
-pub static WEB: Server = Server {
-    name: "web",
-    addresses: ["10.9.0.11", "2001:db8:9::11"],
-    mac: [0x02, 0, 0, 0, 0x01, 0x11],
-    port: &LAN,
-    answers: true,
-};
+/// The MTU of the interfaces.
+const JUMBO: u32 = 9000;
 
-static WEB_2: Server = Server {
-    name: "web-2",
-    addresses: ["10.9.0.12", "2001:db8:9::12"],
-    mac: [0x02, 0, 0, 0, 0x01, 0x12],
-    port: &LAN,
-    answers: true,
-};
+impl Server {
+    const fn new(name: &'static str, addresses: [&'static str; 2], port: &'static Port) -> Self {
+        // The last byte tells servers apart.
+        let last = addresses[0].as_bytes()[addresses[0].len() - 1];
+        let [a, b, c, d, e, _] = port.mac;
+        Self {
+            name,
+            addresses,
+            mac: [a, b, c, d, e, last],
+            port,
+            answers: true,
+            mtu: JUMBO,
+            gateways: None,
+        }
+    }
+}
 
-static FAR_AWAY: Server = Server {
-    name: "far-away",
-    addresses: ["10.10.0.11", "2001:db8:10::11"],
-    mac: [0x02, 0, 0, 0, 0x02, 0x11],
-    port: &FAR,
-    answers: true,
-};
-
+pub static WEB: Server = Server::new("web", ["10.9.0.11", "2001:db8:9::11"], &LAN);
+static WEB_2: Server = Server::new("web-2", ["10.9.0.12", "2001:db8:9::12"], &LAN);
+static FAR_AWAY: Server = Server::new("far-away", ["10.10.0.13", "2001:db8:10::13"], &FAR);
 static DEAD: Server = Server {
-    name: "dead",
-    addresses: ["10.9.0.99", "2001:db8:9::99"],
-    mac: [0; 6],
-    port: &LAN,
     answers: false,
+    ..Server::new("dead", ["10.9.0.99", "2001:db8:9::99"], &LAN)
+};
+/// With as little MTU as most networks.
+static NARROW: Server = Server {
+    mtu: 1500,
+    ..Server::new("narrow", ["10.9.0.14", "2001:db8:9::14"], &LAN)
+};
+static ROUTED: Server = Server {
+    mtu: 1500,
+    gateways: Some(["10.10.0.1", "2001:db8:10::1"]),
+    ..Server::new("routed", ["192.0.2.15", "2001:db8:f::15"], &FAR)
 };
 
-static SERVERS: [&Server; 4] = [&WEB, &WEB_2, &FAR_AWAY, &DEAD];
+static SERVERS: [&Server; 6] = [&WEB, &WEB_2, &FAR_AWAY, &DEAD, &NARROW, &ROUTED];
+
+/// The addresses of all real servers.
+pub fn server_addresses() -> impl Iterator<Item = IpAddr> {
+    let addresses = |server: &Server| Family::ALL.map(|family| server.address(family));
+    SERVERS.into_iter().flat_map(addresses)
+}
 
 /// The VIPs of each family.
-pub const VIPS: [[&str; 2]; 3] = [
+pub const VIPS: [[&str; 2]; 4] = [
     ["10.9.1.1", "2001:db8:9:1::1"],
     ["10.9.1.2", "2001:db8:9:1::2"],
     ["10.9.1.3", "2001:db8:9:1::3"],
+    ["10.9.1.4", "2001:db8:9:1::4"],
 ];
 
 /// A virtual server with one real server. There is one for each [`Flow`].
+#[derive(Debug)]
 pub struct Service {
     name: &'static str,
     vip: usize,
     /// As YAML.
     ports: &'static str,
     pub server: &'static Server,
+    forward: Forward,
+}
+
+/// How a service is forwarded.
+#[derive(Clone, Copy, Debug)]
+enum Forward {
+    /// To its server's address of the VIP's family.
+    L2Dsr,
+    /// To its server's address of this family.
+    L3Dsr(Family),
 }
 
 impl Service {
@@ -108,11 +139,24 @@ impl Service {
             vip,
             ports,
             server,
+            forward: Forward::L2Dsr,
+        }
+    }
+
+    const fn by_l3dsr(self, family: Family) -> Self {
+        Self {
+            forward: Forward::L3Dsr(family),
+            ..self
         }
     }
 
     pub fn vip(&self, family: Family) -> IpAddr {
         vip(self.vip, family)
+    }
+
+    /// Its port, if it has one.
+    pub fn port(&self) -> u16 {
+        self.ports.parse().expect("one port")
     }
 
     /// The name of the virtual server for a flow.
@@ -122,8 +166,45 @@ impl Service {
 
     /// The binding's name in what was counted.
     pub fn binding(&self, flow: Flow) -> String {
-        let server = self.server.name(flow.family);
-        format!("{} -> {server}", self.name(flow))
+        format!("{} -> {}", self.name(flow), self.server_name(flow))
+    }
+
+    /// Where outer headers go to, if it has them.
+    pub fn tunnel_to(&self, flow: Flow) -> Option<IpAddr> {
+        match self.forward {
+            Forward::L2Dsr => None,
+            Forward::L3Dsr(_) => Some(self.server.address(self.server_family(flow))),
+        }
+    }
+
+    /// The length of an outer header.
+    pub fn overhead(&self) -> usize {
+        match self.forward {
+            Forward::L2Dsr => 0,
+            Forward::L3Dsr(family) => family.header_length(),
+        }
+    }
+
+    /// The longest IP packet that reaches its server.
+    pub fn fits(&self) -> usize {
+        self.server.mtu as usize - self.overhead()
+    }
+
+    const fn server_family(&self, flow: Flow) -> Family {
+        match self.forward {
+            Forward::L2Dsr => flow.family,
+            Forward::L3Dsr(family) => family,
+        }
+    }
+
+    fn server_name(&self, flow: Flow) -> String {
+        self.server.name(self.server_family(flow))
+    }
+}
+
+impl Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
     }
 }
 
@@ -140,13 +221,48 @@ pub static DOWN: Service = Service::new("down", 0, "99", &DEAD);
 /// [`NEAR`]'s port at another VIP, that also has [`ANY`].
 pub static SECOND: Service = Service::new("second", 1, "80", &FAR_AWAY);
 pub static ANY: Service = Service::new("any", 1, "any", &WEB);
+/// The only service of its VIP, and its server does not answer.
+pub static ALL_DOWN: Service = Service::new("all-down", 3, "80", &DEAD);
+/// The MTU on the way to its server is 1,500 bytes.
+pub static TIGHT: Service = Service::new("tight", 0, "84", &NARROW);
+/// L3 DSR on the interface that packets come in by.
+pub static TUNNEL: [Service; 2] = [
+    Service::new("tunnel-v4", 0, "90", &NARROW).by_l3dsr(Family::V4),
+    Service::new("tunnel-v6", 0, "91", &NARROW).by_l3dsr(Family::V6),
+];
+/// L3 DSR through a gateway on another interface.
+pub static ROUTED_TUNNEL: [Service; 2] = [
+    Service::new("routed-tunnel-v4", 0, "92", &ROUTED).by_l3dsr(Family::V4),
+    Service::new("routed-tunnel-v6", 0, "93", &ROUTED).by_l3dsr(Family::V6),
+];
+/// L3 DSR of jumbo frames, to the server of [`NEAR`].
+pub static JUMBO_TUNNEL: [Service; 2] = [
+    Service::new("jumbo-tunnel-v4", 0, "94", &WEB).by_l3dsr(Family::V4),
+    Service::new("jumbo-tunnel-v6", 0, "95", &WEB).by_l3dsr(Family::V6),
+];
 
-static SERVICES: [&Service; 8] = [&NEAR, &REMOTE, &LIST, &RANGE, &EXACT, &DOWN, &SECOND, &ANY];
+/// Every service, each by one of these names.
+pub fn services() -> impl Iterator<Item = &'static Service> {
+    [
+        &NEAR, &REMOTE, &LIST, &RANGE, &EXACT, &DOWN, &SECOND, &ANY, &ALL_DOWN, &TIGHT,
+    ]
+    .into_iter()
+    .chain(tunnels())
+}
+
+/// The services by L3 DSR.
+pub fn tunnels() -> impl Iterator<Item = &'static Service> {
+    [&TUNNEL, &ROUTED_TUNNEL, &JUMBO_TUNNEL]
+        .into_iter()
+        .flatten()
+}
 
 /// The port of the virtual servers that have several real servers, at the first VIP.
 pub const MANY: u16 = 82;
+/// The same, by L3 DSR, to servers of both families.
+pub const MANY_TUNNELS: u16 = 97;
 
-/// The last VIP has virtual servers for TCP only, at [`NEAR`]'s port.
+/// The third VIP has virtual servers for TCP only, at [`NEAR`]'s port.
 pub fn tcp_only_vip(family: Family) -> IpAddr {
     vip(2, family)
 }
@@ -170,10 +286,40 @@ impl Server {
     }
 }
 
-fn config() -> Config {
+/// Where the source addresses of outer headers come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Sources {
+    /// The balancer's own address.
+    Own,
+    /// Prefixes.
+    Spread,
+}
+
+/// The balancer's own addresses.
+const OWN: [&str; 2] = ["10.9.0.1", "2001:db8:9::1"];
+/// The configured prefixes of [`Sources::Spread`].
+const PREFIXES: [&str; 2] = ["10.200.0.0/16", "2001:db8:200::/96"];
+
+/// The addresses that an outer header to a server may come from.
+pub fn sources(sources: Sources, server: IpAddr) -> IpNet {
+    let family = usize::from(server.is_ipv6());
+    match sources {
+        Sources::Own => {
+            let own: IpAddr = OWN[family].parse().expect("an address");
+            own.into()
+        }
+        Sources::Spread => PREFIXES[family].parse().expect("a prefix"),
+    }
+}
+
+fn config(sources: Sources) -> Config {
     let mut yaml = String::from("interfaces: [{name: lan}, {name: far}]\n");
-    yaml += "limits: {virtual_servers: 64, real_servers: 16}\n";
-    yaml += "defaults: {forward: l2dsr, predictor: hash}\n";
+    yaml += "limits: {virtual_servers: 128, real_servers: 32}\n";
+    yaml += "defaults: {predictor: hash}\n";
+    if let Sources::Spread = sources {
+        let [v4, v6] = PREFIXES;
+        yaml += &format!("tunnel: {{source_v4: \"{v4}\", source_v6: \"{v6}\"}}\n");
+    }
     yaml += "real_servers:\n";
     for family in Family::ALL {
         for server in SERVERS {
@@ -184,22 +330,38 @@ fn config() -> Config {
     yaml += "virtual_servers:\n";
     for flow in Flow::all() {
         let protocol = flow.protocol;
-        let mut add = |service, vip: IpAddr, ports: &str, servers: &[&Server]| {
-            let names = servers.iter().map(|server| server.name(flow.family));
-            let bind = names.collect::<Vec<_>>().join(", ");
+        let mut add = |service, vip: IpAddr, ports: &str, forward: &str, servers: &[String]| {
+            let bind = servers.join(", ");
             let name = name(service, flow);
             yaml += &format!(
-                "  - {{name: {name}, vip: \"{vip}\", protocol: {protocol}, port: {ports}, bind: [{bind}]}}\n"
+                "  - {{name: {name}, vip: \"{vip}\", protocol: {protocol}, port: {ports}, forward: {forward}, bind: [{bind}]}}\n"
             );
         };
-        for service in SERVICES {
+        for service in services() {
+            let forward = match service.forward {
+                Forward::L2Dsr => "l2dsr",
+                Forward::L3Dsr(_) => "l3dsr",
+            };
             let vip = service.vip(flow.family);
-            add(service.name, vip, service.ports, &[service.server]);
+            let server = service.server_name(flow);
+            add(service.name, vip, service.ports, forward, &[server]);
         }
-        let many = [&WEB, &WEB_2, &FAR_AWAY];
-        add("many", NEAR.vip(flow.family), &MANY.to_string(), &many);
+        let vip = NEAR.vip(flow.family);
+        let many = [&WEB, &WEB_2, &FAR_AWAY].map(|server| server.name(flow.family));
+        add("many", vip, &MANY.to_string(), "l2dsr", &many);
+        let many = [&NARROW, &ROUTED].map(|server| Family::ALL.map(|family| server.name(family)));
+        let many = many.as_flattened();
+        add(
+            "many-tunnels",
+            vip,
+            &MANY_TUNNELS.to_string(),
+            "l3dsr",
+            many,
+        );
         if flow.protocol.is_tcp() {
-            add("tcp-only", tcp_only_vip(flow.family), NEAR.ports, &[&WEB]);
+            let web = WEB.name(flow.family);
+            let vip = tcp_only_vip(flow.family);
+            add("tcp-only", vip, NEAR.ports, "l2dsr", &[web]);
         }
     }
     Config::parse("packets.yaml", &yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}"))
@@ -207,39 +369,39 @@ fn config() -> Config {
 
 /// What the daemon would see of the network.
 fn view() -> View {
-    const MTU: u32 = 9000;
-    let next_hop = |server: &Server, neighbour| {
+    let next_hop = |server: &Server, family: Family| {
+        let parse = |address: &str| address.parse().expect("an address");
         if server.answers {
             Ok(NextHop {
                 interface: server.port.name.to_owned(),
                 ifindex: server.port.ifindex,
                 source_mac: server.port.mac,
-                source_address: None,
-                gateway: None,
+                source_address: Some(parse(OWN[family as usize])),
+                gateway: server
+                    .gateways
+                    .map(|gateways| parse(gateways[family as usize])),
                 mac: server.mac,
-                mtu: MTU,
+                mtu: server.mtu,
             })
         } else {
             Err(Unreachable::NoAnswer {
-                neighbour,
+                neighbour: server.address(family),
                 interface: server.port.name.to_owned(),
             })
         }
     };
-    let addresses = SERVERS
-        .iter()
-        .flat_map(|server| Family::ALL.map(|family| (server, server.address(family))));
+    let next_hops = SERVERS.into_iter().flat_map(|server| {
+        Family::ALL.map(|family| (server.address(family), next_hop(server, family)))
+    });
     let interface = |port: &Port| Interface {
         ifindex: port.ifindex,
         mac: Some(port.mac),
-        mtu: MTU,
+        mtu: JUMBO,
         up: true,
         kind: None,
     };
     View {
-        next_hops: addresses
-            .map(|(server, address)| (address, next_hop(server, address)))
-            .collect(),
+        next_hops: next_hops.collect(),
         interfaces: [&LAN, &FAR]
             .map(|port| (port.name.to_owned(), interface(port)))
             .into(),
@@ -260,15 +422,15 @@ pub fn interfaces() -> [(u32, InterfaceEntry); 2] {
 /// How large the tables are: small where there are counters, because all of them are read for each case.
 pub fn sizes() -> Sizes {
     Sizes {
-        virtual_servers: 64,
-        bindings: 128,
-        ..Sizes::new(&config().limits)
+        virtual_servers: 128,
+        bindings: 256,
+        ..Sizes::new(&config(Sources::Spread).limits)
     }
 }
 
 /// Fills the tables as the daemon does.
-pub fn reconcile<P: Platform>(tables: Tables, platform: P) -> Reconciler<P> {
-    let wanted = desired::desired(&config(), &view(), &HashMap::new());
+pub fn reconcile<P: Platform>(tables: Tables, platform: P, sources: Sources) -> Reconciler<P> {
+    let wanted = desired::desired(&config(sources), &view(), &HashMap::new());
     let mut reconciler = Reconciler::new(tables, &sizes(), platform);
     reconciler.apply(&wanted).expect("the tables have room");
     reconciler
@@ -287,7 +449,7 @@ impl CounterNames {
             virtual_servers: BTreeMap::new(),
             bindings: BTreeMap::new(),
         };
-        for virtual_server in config().virtual_servers {
+        for virtual_server in config(Sources::Spread).virtual_servers {
             let name = virtual_server.name;
             for binding in virtual_server.bind {
                 let index = reconciler.binding_counters(&name, &binding.server);

@@ -7,10 +7,11 @@ use std::{
 };
 
 use etherparse::{
-    ArpEthIpv4Packet, ArpOperation, EtherType, Ethernet2Header, Icmpv6Type, IpFragOffset,
-    IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, Ipv4Options, Ipv6Extensions,
-    Ipv6FragmentHeader, Ipv6Header, PacketBuilder, SingleVlanHeader, TcpHeader, UdpHeader, VlanId,
-    VlanPcp, ether_type, icmpv6::NeighborAdvertisementHeader, ip_number,
+    ArpEthIpv4Packet, ArpOperation, EtherType, Ethernet2Header, IcmpEchoHeader, Icmpv4Header,
+    Icmpv4Type, Icmpv6Header, Icmpv6Type, IpFragOffset, IpHeaders, IpNumber, Ipv4Extensions,
+    Ipv4Header, Ipv4Options, Ipv6Extensions, Ipv6FragmentHeader, Ipv6Header, Ipv6RawExtHeader,
+    PacketBuilder, SingleVlanHeader, TcpHeader, UdpHeader, VlanId, VlanPcp, ether_type,
+    icmpv4::DestUnreachableHeader, icmpv6::NeighborAdvertisementHeader, ip_number,
 };
 
 use crate::fixture::{LAN, Service};
@@ -41,6 +42,14 @@ impl Family {
         match self {
             Self::V4 => Ipv4Addr::new(198, 51, 100, 7).into(),
             Self::V6 => "2001:db8:7::7".parse().expect("an address"),
+        }
+    }
+
+    /// A router's address, on the way to a client.
+    pub fn router(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::new(203, 0, 113, 1).into(),
+            Self::V6 => "2001:db8:113::1".parse().expect("an address"),
         }
     }
 
@@ -182,10 +191,16 @@ pub struct Segment {
     pub ttl: u8,
     /// ToS or traffic class: DSCP and ECN.
     pub traffic_class: u8,
+    /// Of a datagram that may be fragmented; 16 bits of it in IPv4.
+    pub identification: u32,
+    /// Of IPv4.
+    pub dont_fragment: bool,
     /// Of IPv4.
     pub options: Ipv4Options,
-    /// Of IPv6.
-    pub extensions: Ipv6Extensions,
+    /// Of IPv6; in fragments, those that each of them has.
+    pub extensions: Vec<Extension>,
+    /// Of IPv6: those after [`Self::extensions`] that are cut into fragments with what follows.
+    pub fragmentable: Vec<Extension>,
     /// Its ports and checksum are filled in.
     pub tcp: TcpHeader,
     /// UDP over IPv4 may do without.
@@ -214,8 +229,11 @@ impl Segment {
             destination_port: port,
             ttl: 57,
             traffic_class: 0,
+            identification: 0x1234,
+            dont_fragment: true,
             options: Ipv4Options::default(),
-            extensions: Ipv6Extensions::default(),
+            extensions: Vec::new(),
+            fragmentable: Vec::new(),
             tcp,
             udp_checksum: true,
             payload: b"a question of a client".to_vec(),
@@ -242,14 +260,58 @@ impl Segment {
 
     /// The whole frame.
     pub fn frame(&self) -> Vec<u8> {
-        self.ethernet(&self.ip(None, &self.transport()))
+        self.ethernet(&self.packet())
     }
 
-    /// The frame that carries these bytes of the IP payload as a fragment.
+    /// The IP packet.
+    pub fn packet(&self) -> Vec<u8> {
+        self.carrying(self.flow.protocol.number(), &self.transport())
+    }
+
+    /// The frame that carries these bytes of what can be fragmented.
     pub fn fragment(&self, bytes: Range<usize>) -> Vec<u8> {
-        let payload = self.transport();
+        self.ethernet(&self.fragment_packet(bytes))
+    }
+
+    /// The IP packet of [`Self::fragment`].
+    pub fn fragment_packet(&self, bytes: Range<usize>) -> Vec<u8> {
+        let protocol = self.flow.protocol.number();
+        let (protocol, payload) = chain(&self.fragmentable, protocol, self.transport());
         let position = (bytes.start, bytes.end < payload.len());
-        self.ethernet(&self.ip(Some(position), &payload[bytes]))
+        self.ip(Some(position), protocol, payload[bytes].to_vec())
+    }
+
+    /// How many bytes can be fragmented.
+    pub fn fragmentable_length(&self) -> usize {
+        let extensions = self.fragmentable.iter().map(|it| it.bytes.len());
+        extensions.sum::<usize>() + self.transport().len()
+    }
+
+    /// The frame with an ICMP message in the place of the segment.
+    pub fn icmp(&self, kind: &Icmp, payload: &[u8]) -> Vec<u8> {
+        let message = match kind {
+            Icmp::V4(kind) => {
+                let header = Icmpv4Header::with_checksum(kind.clone(), payload);
+                [&header.to_bytes()[..], payload].concat()
+            }
+            Icmp::V6(kind) => {
+                let (IpAddr::V6(source), IpAddr::V6(destination)) = (self.source, self.destination)
+                else {
+                    panic!("ICMPv6 from {} to {}", self.source, self.destination)
+                };
+                let addresses = [source, destination].map(|address| address.octets());
+                let header =
+                    Icmpv6Header::with_checksum(*kind, addresses[0], addresses[1], payload)
+                        .expect("it fits a datagram");
+                [&header.to_bytes()[..], payload].concat()
+            }
+        };
+        self.ethernet(&self.carrying(kind.number(), &message))
+    }
+
+    /// The frame with another protocol's packet in the place of the segment.
+    pub fn of_protocol(&self, protocol: IpNumber, payload: &[u8]) -> Vec<u8> {
+        self.ethernet(&self.carrying(protocol, payload))
     }
 
     /// How many bytes of headers there are.
@@ -257,44 +319,52 @@ impl Segment {
         self.frame().len() - self.payload.len()
     }
 
+    /// The same with as much payload as makes the IP packet so long.
+    pub fn with_packet_length(&self, length: usize) -> Self {
+        let headers = self.packet().len() - self.payload.len();
+        // Bytes that differ from place to place.
+        let payload = (0..length - headers).map(|index| (index % 251) as u8);
+        self.with(|it| it.payload = payload.collect())
+    }
+
     fn ethernet(&self, packet: &[u8]) -> Vec<u8> {
         let macs = [self.destination_mac, self.source_mac];
         ethernet(macs, &self.tags, self.flow.family.ether_type(), packet)
     }
 
-    /// Puts an IP header before a transport header and its payload, or before the fragment of them at an offset,
-    /// with more to follow or not.
-    fn ip(&self, fragment: Option<(usize, bool)>, payload: &[u8]) -> Vec<u8> {
-        let protocol = self.flow.protocol.number();
+    /// Puts all IP headers before a payload.
+    fn carrying(&self, protocol: IpNumber, payload: &[u8]) -> Vec<u8> {
+        let (protocol, payload) = chain(&self.fragmentable, protocol, payload.to_vec());
+        self.ip(None, protocol, payload)
+    }
+
+    /// Puts an IP header, and the extension headers of each fragment, before a payload, or before the fragment of
+    /// it at an offset, with more to follow or not.
+    fn ip(&self, fragment: Option<(usize, bool)>, protocol: IpNumber, payload: Vec<u8>) -> Vec<u8> {
         let mut headers = ip(self.source, self.destination, self.ttl);
-        let position = fragment.map(|(offset, more_fragments)| {
-            let units = (offset / 8).try_into().expect("an offset in a datagram");
-            (
-                IpFragOffset::try_new(units).expect("13 bits"),
-                more_fragments,
-            )
-        });
+        let mut extensions = self.extensions.clone();
         match &mut headers {
             IpHeaders::Ipv4(header, _) => {
                 header.dscp = (self.traffic_class >> 2).try_into().expect("6 bits");
                 header.ecn = (self.traffic_class & 3).try_into().expect("2 bits");
                 header.options = self.options.clone();
-                header.identification = 0x1234;
-                if let Some(position) = position {
+                header.identification = self.identification.try_into().expect("16 bits");
+                header.dont_fragment = self.dont_fragment;
+                if let Some((offset, more_fragments)) = fragment {
                     header.dont_fragment = false;
-                    (header.fragment_offset, header.more_fragments) = position;
+                    header.fragment_offset = fragment_offset(offset);
+                    header.more_fragments = more_fragments;
                 }
             }
-            IpHeaders::Ipv6(header, extensions) => {
+            IpHeaders::Ipv6(header, _) => {
                 header.traffic_class = self.traffic_class;
-                *extensions = self.extensions.clone();
-                if let Some((offset, more_fragments)) = position {
-                    let header = Ipv6FragmentHeader::new(protocol, offset, more_fragments, 0x1234);
-                    extensions.fragment = Some(header);
-                }
+                let extension =
+                    |(offset, more)| Extension::fragment(offset, more, self.identification);
+                extensions.extend(fragment.map(extension));
             }
         }
-        datagram(headers, protocol, payload)
+        let (protocol, payload) = chain(&extensions, protocol, payload);
+        datagram(headers, protocol, &payload)
     }
 
     /// The transport header and its payload.
@@ -322,6 +392,154 @@ impl Segment {
         .expect("it fits a datagram");
         packet.split_off(self.flow.family.header_length())
     }
+}
+
+/// The type and all that is not payload of an ICMP message.
+#[derive(Clone, Debug)]
+pub enum Icmp {
+    V4(Icmpv4Type),
+    V6(Icmpv6Type),
+}
+
+impl Icmp {
+    /// Any type and code, with what stands in the second word of the header.
+    pub const fn of(family: Family, type_u8: u8, code_u8: u8, bytes5to8: [u8; 4]) -> Self {
+        match family {
+            Family::V4 => Self::V4(Icmpv4Type::Unknown {
+                type_u8,
+                code_u8,
+                bytes5to8,
+            }),
+            Family::V6 => Self::V6(Icmpv6Type::Unknown {
+                type_u8,
+                code_u8,
+                bytes5to8,
+            }),
+        }
+    }
+
+    /// The error that says which MTU would fit.
+    pub fn too_big(family: Family, mtu: u32) -> Self {
+        match family {
+            Family::V4 => Self::V4(Icmpv4Type::DestinationUnreachable(
+                DestUnreachableHeader::FragmentationNeeded {
+                    next_hop_mtu: mtu.try_into().expect("16 bits"),
+                },
+            )),
+            Family::V6 => Self::V6(Icmpv6Type::PacketTooBig { mtu }),
+        }
+    }
+
+    /// A ping.
+    pub const fn echo_request(family: Family, header: IcmpEchoHeader) -> Self {
+        match family {
+            Family::V4 => Self::V4(Icmpv4Type::EchoRequest(header)),
+            Family::V6 => Self::V6(Icmpv6Type::EchoRequest(header)),
+        }
+    }
+
+    /// The answer to a ping.
+    pub const fn echo_reply(family: Family, header: IcmpEchoHeader) -> Self {
+        match family {
+            Family::V4 => Self::V4(Icmpv4Type::EchoReply(header)),
+            Family::V6 => Self::V6(Icmpv6Type::EchoReply(header)),
+        }
+    }
+
+    const fn number(&self) -> IpNumber {
+        match self {
+            Self::V4(_) => ip_number::ICMP,
+            Self::V6(_) => ip_number::IPV6_ICMP,
+        }
+    }
+}
+
+/// An extension header of IPv6. Its first byte, the next header, is filled in.
+#[derive(Clone, Debug)]
+pub struct Extension {
+    number: IpNumber,
+    bytes: Vec<u8>,
+}
+
+impl Extension {
+    /// Hop-by-hop options that say nothing, in a header of `length` bytes.
+    pub fn hop_by_hop(length: usize) -> Self {
+        Self::options(ip_number::IPV6_HEADER_HOP_BY_HOP, length)
+    }
+
+    /// Destination options that say nothing, in a header of `length` bytes.
+    pub fn destination_options(length: usize) -> Self {
+        Self::options(ip_number::IPV6_DESTINATION_OPTIONS, length)
+    }
+
+    /// A routing header without addresses, of an experimental type (RFC 4727 section 3.5).
+    pub fn routing(segments_left: u8) -> Self {
+        let route = [253, segments_left, 0, 0, 0, 0];
+        Self::raw(ip_number::IPV6_ROUTE_HEADER, &route)
+    }
+
+    /// A fragment header.
+    pub fn fragment(offset: usize, more_fragments: bool, identification: u32) -> Self {
+        let header = Ipv6FragmentHeader::new(
+            IpNumber(0),
+            fragment_offset(offset),
+            more_fragments,
+            identification,
+        );
+        Self {
+            number: ip_number::IPV6_FRAGMENTATION_HEADER,
+            bytes: header.to_bytes().to_vec(),
+        }
+    }
+
+    /// An authentication header (RFC 4302 section 2).
+    pub fn authentication() -> Self {
+        Self {
+            number: ip_number::AUTHENTICATION_HEADER,
+            bytes: vec![
+                0, 4, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 7, 7, 7, 7, 7, 7, 7, 7, 0, 0, 0, 0,
+            ],
+        }
+    }
+
+    /// Eight bytes of a header that only some hosts know.
+    pub fn unusual(number: u8) -> Self {
+        Self::raw(IpNumber(number), &[0; 6])
+    }
+
+    /// PadN (RFC 8200 section 4.2) as far as the header goes.
+    fn options(number: IpNumber, length: usize) -> Self {
+        let mut options = vec![0; length - 2];
+        options[0] = 1;
+        options[1] = (length - 4).min(255) as u8;
+        Self::raw(number, &options)
+    }
+
+    /// `payload` is what follows the next header and the length.
+    fn raw(number: IpNumber, payload: &[u8]) -> Self {
+        let header = Ipv6RawExtHeader::new_raw(IpNumber(0), payload);
+        Self {
+            number,
+            bytes: header.expect("whole words of 8 bytes").to_bytes().to_vec(),
+        }
+    }
+}
+
+/// Puts extension headers before a payload. Gives the number of the first header, too.
+fn chain(extensions: &[Extension], protocol: IpNumber, payload: Vec<u8>) -> (IpNumber, Vec<u8>) {
+    let prepend = |(next, payload): (IpNumber, Vec<u8>), extension: &Extension| {
+        let mut bytes = extension.bytes.clone();
+        bytes[0] = next.0;
+        bytes.extend(payload);
+        (extension.number, bytes)
+    };
+    extensions.iter().rev().fold((protocol, payload), prepend)
+}
+
+/// Of an offset in bytes.
+fn fragment_offset(bytes: usize) -> IpFragOffset {
+    let units = (bytes / 8).try_into().expect("an offset in a datagram");
+    IpFragOffset::try_new(units).expect("13 bits")
 }
 
 /// A frame. MAC addresses are those of destination and source.
@@ -383,12 +601,22 @@ pub fn ip(source: IpAddr, destination: IpAddr, ttl: u8) -> IpHeaders {
 }
 
 /// An IP packet of any protocol.
-pub fn datagram(headers: IpHeaders, protocol: IpNumber, payload: &[u8]) -> Vec<u8> {
-    let mut packet = Vec::new();
-    PacketBuilder::ip(headers)
-        .write(&mut packet, protocol, payload)
+pub fn datagram(mut headers: IpHeaders, protocol: IpNumber, payload: &[u8]) -> Vec<u8> {
+    headers
+        .set_payload_len(payload.len())
         .expect("it fits a datagram");
-    packet
+    match headers {
+        IpHeaders::Ipv4(mut header, _) => {
+            header.protocol = protocol;
+            header.header_checksum = header.calc_header_checksum();
+            [&header.to_bytes()[..], payload].concat()
+        }
+        // The library writes extension headers in one order only: they are part of the payload here.
+        IpHeaders::Ipv6(mut header, _) => {
+            header.next_header = protocol;
+            [&header.to_bytes()[..], payload].concat()
+        }
+    }
 }
 
 /// Fills a frame up to a length with zeros, if it is shorter.

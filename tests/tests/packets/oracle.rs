@@ -1,19 +1,32 @@
 //! Whether a frame is well-formed, by etherparse's strict parser and its checksums.
 
+use std::fmt::Display;
+
 use etherparse::{
-    ArpOperation, Icmpv6Type, Ipv4HeaderSlice, NetSlice, SlicedPacket, TransportSlice,
+    ArpOperation, Icmpv4Type, Icmpv6Type, Ipv4HeaderSlice, NetSlice, SlicedPacket, TransportSlice,
+    checksum::Sum16BitWords, ip_number,
 };
 
-/// Parses every header strictly and verifies every checksum.
+/// Parses every header strictly and verifies every checksum, also in a packet inside another.
 pub fn check(frame: &[u8]) -> Result<(), String> {
-    let packet = SlicedPacket::from_ethernet(frame).map_err(|error| error.to_string())?;
+    check_packet(SlicedPacket::from_ethernet(frame))
+}
+
+fn check_packet<E: Display>(packet: Result<SlicedPacket<'_>, E>) -> Result<(), String> {
+    let packet = packet.map_err(|error| error.to_string())?;
     if let Some(NetSlice::Ipv4(ip)) = &packet.net {
         ipv4_header(&ip.header())?;
+    }
+    if let Some(payload) = packet.net.as_ref().and_then(NetSlice::ip_payload_ref)
+        && [ip_number::IPV4, ip_number::IPV6].contains(&payload.ip_number)
+        && !payload.fragmented
+    {
+        return check_packet(SlicedPacket::from_ip(payload.payload));
     }
     transport(&packet)
 }
 
-/// Whether the frame tells who has an address: an ARP reply or a neighbour advertisement.
+/// Whether the frame is an ARP reply, a neighbour advertisement or an echo reply.
 pub fn is_answer(frame: &[u8]) -> bool {
     let Ok(packet) = SlicedPacket::from_ethernet(frame) else {
         return false;
@@ -21,7 +34,11 @@ pub fn is_answer(frame: &[u8]) -> bool {
     match (&packet.net, &packet.transport) {
         (Some(NetSlice::Arp(arp)), _) => arp.operation() == ArpOperation::REPLY,
         (_, Some(TransportSlice::Icmpv6(icmp))) => {
-            matches!(icmp.icmp_type(), Icmpv6Type::NeighborAdvertisement(_))
+            use Icmpv6Type::{EchoReply, NeighborAdvertisement};
+            matches!(icmp.icmp_type(), EchoReply(_) | NeighborAdvertisement(_))
+        }
+        (_, Some(TransportSlice::Icmpv4(icmp))) => {
+            matches!(icmp.icmp_type(), Icmpv4Type::EchoReply(_))
         }
         _ => false,
     }
@@ -46,7 +63,12 @@ fn transport(packet: &SlicedPacket<'_>) -> Result<(), String> {
                     let header = udp.to_header();
                     header.calc_checksum_ipv4_raw(source, destination, udp.payload())
                 }
-                TransportSlice::Icmpv4(icmp) => Ok(icmp.icmp_type().calc_checksum(icmp.payload())),
+                // The typed headers forget what stands in unused fields.
+                TransportSlice::Icmpv4(icmp) => {
+                    let sum = Sum16BitWords::new().add_slice(icmp.slice());
+                    // Over all that it covers, itself included (RFC 1071 section 1).
+                    return valid("ICMP", sum.ones_complement() == 0);
+                }
                 _ => return Ok(()),
             }
         }
@@ -59,8 +81,7 @@ fn transport(packet: &SlicedPacket<'_>) -> Result<(), String> {
                     header.calc_checksum_ipv6_raw(source, destination, udp.payload())
                 }
                 TransportSlice::Icmpv6(icmp) => {
-                    let payload = icmp.payload();
-                    icmp.icmp_type().calc_checksum(source, destination, payload)
+                    return valid("ICMPv6", icmp.is_checksum_valid(source, destination));
                 }
                 _ => return Ok(()),
             }
@@ -71,11 +92,14 @@ fn transport(packet: &SlicedPacket<'_>) -> Result<(), String> {
     let (what, found) = match transport {
         TransportSlice::Tcp(tcp) => ("TCP", tcp.checksum()),
         TransportSlice::Udp(udp) => ("UDP", udp.checksum()),
-        TransportSlice::Icmpv4(icmp) => ("ICMP", icmp.checksum()),
-        TransportSlice::Icmpv6(icmp) => ("ICMPv6", icmp.checksum()),
         _ => return Ok(()),
     };
     expect(what, found, right)
+}
+
+fn valid(what: &str, is_valid: bool) -> Result<(), String> {
+    let wrong = || format!("the {what} checksum is wrong");
+    is_valid.then_some(()).ok_or_else(wrong)
 }
 
 fn expect(what: &str, found: u16, right: u16) -> Result<(), String> {

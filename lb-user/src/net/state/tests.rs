@@ -1,4 +1,5 @@
 use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourState};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
@@ -49,6 +50,14 @@ fn neighbour(
     message
 }
 
+fn address(ifindex: u32, address: &str, prefix_len: u8) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = ifindex;
+    message.header.prefix_len = prefix_len;
+    message.attributes = vec![AddressAttribute::Address(ip(address))];
+    message
+}
+
 fn key(ifindex: u32, address: &str) -> NeighbourKey {
     NeighbourKey {
         ifindex,
@@ -68,7 +77,7 @@ impl Fixture {
             state: State::default(),
             now: Instant::now(),
         };
-        it.state.synchronise(&[up(ETH0, "eth0")], &[], it.now);
+        it.state.synchronise(&[up(ETH0, "eth0")], &[], &[], it.now);
         it.set_targets(targets);
         it.look_up_by(ETH0);
         it
@@ -192,6 +201,27 @@ fn a_forgotten_neighbour_stays_usable_and_is_asked_for_at_once() {
     assert_eq!(it.nudges(), [(key(ETH0, "10.9.0.11"), Nudge::Ask)]);
     assert_eq!(it.mac("10.9.0.11"), Some(THEIRS));
     it.neighbour("10.9.0.11", NeighbourState::Failed, None);
+    assert_eq!(it.next_hop("10.9.0.11"), no_answer("10.9.0.11"));
+}
+
+#[test]
+fn a_neighbour_that_is_deleted_on_request_stays_usable_and_is_asked_for_at_once() {
+    let mut it = Fixture::new(&["10.9.0.11"]);
+    it.neighbour("10.9.0.11", NeighbourState::Reachable, Some(THEIRS));
+    it.neighbour("10.9.0.11", NeighbourState::Failed, None);
+    it.forget("10.9.0.11");
+    assert_eq!(it.mac("10.9.0.11"), Some(THEIRS));
+    assert_eq!(it.nudges(), [(key(ETH0, "10.9.0.11"), Nudge::Ask)]);
+}
+
+#[test]
+fn a_dead_neighbour_stays_dead_when_the_kernel_forgets_it() {
+    let mut it = Fixture::new(&["10.9.0.11"]);
+    it.neighbour("10.9.0.11", NeighbourState::Reachable, Some(THEIRS));
+    it.neighbour("10.9.0.11", NeighbourState::Failed, None);
+    it.advance(Duration::from_secs(1));
+    assert!(it.state.view_due(it.now).is_some());
+    it.forget("10.9.0.11");
     assert_eq!(it.next_hop("10.9.0.11"), no_answer("10.9.0.11"));
 }
 
@@ -353,8 +383,12 @@ fn synchronising_corrects_what_events_did_not_tell() {
     it.neighbour("10.9.0.11", NeighbourState::Reachable, Some(THEIRS));
     it.neighbour("10.9.0.12", NeighbourState::Reachable, Some(THEIRS));
     let failed = neighbour(ETH0, "10.9.0.12", NeighbourState::Failed, None);
-    it.state
-        .synchronise(&[up(ETH0, "lan0"), up(ETH1, "eth1")], &[failed], it.now);
+    it.state.synchronise(
+        &[up(ETH0, "lan0"), up(ETH1, "eth1")],
+        &[],
+        &[failed],
+        it.now,
+    );
 
     let view = it.state.view();
     assert!(view.interfaces.keys().eq(["eth1", "lan0"]));
@@ -379,4 +413,41 @@ fn a_view_is_due_shortly_after_a_change_and_only_then() {
     it.neighbour("10.9.0.11", NeighbourState::Stale, Some(THEIRS));
     it.advance(SHOW_AFTER);
     assert!(it.state.view_due(it.now).is_none());
+}
+
+#[test]
+fn an_address_is_ours_until_no_interface_has_it() {
+    let mut it = Fixture::new(&[]);
+    let ours = |it: &Fixture, ours: &[&str]| {
+        let ours: BTreeSet<IpAddr> = ours.iter().map(|it| ip(it)).collect();
+        assert_eq!(it.state.view().addresses, ours);
+    };
+    use RouteNetlinkMessage::{DelAddress, NewAddress};
+    for message in [
+        address(ETH0, "10.9.1.1", 32),
+        address(ETH0, "10.9.1.1", 24),
+        address(ETH1, "10.9.1.1", 32),
+        address(ETH0, "2001:db8::1", 128),
+    ] {
+        it.state.apply(NewAddress(message), it.now);
+    }
+    ours(&it, &["10.9.1.1", "2001:db8::1"]);
+    for (message, left) in [
+        (
+            address(ETH0, "10.9.1.1", 32),
+            &["10.9.1.1", "2001:db8::1"][..],
+        ),
+        (address(ETH1, "10.9.1.1", 32), &["10.9.1.1", "2001:db8::1"]),
+        (address(ETH0, "10.9.1.1", 24), &["2001:db8::1"]),
+    ] {
+        it.state.apply(DelAddress(message), it.now);
+        ours(&it, left);
+    }
+    let links = [up(ETH0, "eth0")];
+    let dumped = [address(ETH0, "10.9.1.2", 32)];
+    it.state.synchronise(&links, &dumped, &[], it.now);
+    ours(&it, &["10.9.1.2"]);
+    it.state
+        .apply(RouteNetlinkMessage::DelLink(up(ETH0, "eth0")), it.now);
+    ours(&it, &[]);
 }

@@ -13,6 +13,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use lb_tests::{Daemon, Host, Lab};
 use serde_json::Value;
+use tokio::{
+    select,
+    signal::unix::{SignalKind, signal},
+};
 
 use crate::{
     HTTP_PORT, LAB,
@@ -39,9 +43,16 @@ struct Chapter {
 
 /// Runs the demo for about this long, and fails if anything was not as it should be.
 pub fn tell(seconds: u64, keep: bool) -> Result<()> {
+    stop_on_signals()?;
+    let outcome = show(seconds, keep);
+    // Ctrl-C stops lb, too: what fails in consequence is no news.
+    go_on_unless_interrupted()?;
+    outcome
+}
+
+fn show(seconds: u64, keep: bool) -> Result<()> {
     let vips = VIPS.map(|vip| vip.parse::<IpAddr>().expect("an address"));
     let lab = Lab::builder().name(LAB).real_servers(3).vips(vips).build();
-    stop_on_interrupt()?;
     let lab = lab.context("cannot make the lab (`cargo xtask demo --clean` removes an old one)")?;
     // The lab kills them when it goes.
     let _machines = lab
@@ -124,11 +135,11 @@ fn chapters(lab: &Lab, lb: &Daemon, traffic: &Traffic, length: Duration) -> Resu
         let end = Instant::now() + length;
         while Instant::now() < end {
             sleep(Duration::from_secs(1).min(end - Instant::now()));
-            ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
+            go_on_unless_interrupted()?;
             table.draw(title);
         }
         table.settle();
-        Ok(Chapter {
+        anyhow::Ok(Chapter {
             title,
             tally: total().since(&start),
             broken: start.failed - before.failed,
@@ -174,13 +185,16 @@ fn summarize(chapters: &[Chapter], traffic: &Traffic) {
             .map(|(server, count)| format!("{server} {count}"))
             .collect();
         println!(
-            "  {title:<20}{}; {} failed, {broken} in the change",
+            "  {title:<20}{}; failed: {} while the servers changed, {} after",
             shares.join(", "),
+            broken,
             tally.failed
         );
     }
     if let Some(failure) = traffic.last_failure() {
-        println!("  the last failure: {failure}");
+        println!(
+            "  the last failure: {failure}\n  (the hash alone chooses: a connection that is open while servers change may meet another)"
+        );
     }
 }
 
@@ -242,15 +256,29 @@ Remove it:
     Ok(())
 }
 
-/// Lets Ctrl-C end the demo in order, with the lab removed.
-fn stop_on_interrupt() -> Result<()> {
+/// Lets Ctrl-C, SIGTERM and a terminal that closes end the demo in order, with the lab removed.
+fn stop_on_signals() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let listen = |kind| runtime.block_on(async { signal(kind) });
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = listen(SignalKind::hangup())?;
     thread::spawn(move || {
-        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
-            INTERRUPTED.store(true, Ordering::Relaxed);
-        }
+        runtime.block_on(async {
+            select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+        });
+        INTERRUPTED.store(true, Ordering::Relaxed);
     });
+    Ok(())
+}
+
+fn go_on_unless_interrupted() -> Result<()> {
+    ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
     Ok(())
 }

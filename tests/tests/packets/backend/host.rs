@@ -1,14 +1,19 @@
 //! The packet logic, compiled for this process: packets are byte vectors, and maps are memory. The only unsafe
 //! code of these tests is here.
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    ops::Range,
+    time::Duration,
+};
 
 use bytemuck::Pod;
 use lb_common::{
-    Binding, Control, Counters, Interface, PortRange, RealServer, TableBlock, Vip, VipBucket,
-    VirtualServer,
+    Binding, Control, Counters, Datagram, DropReason, ErrorBudget, FirstFragment, Interface,
+    PortRange, RealServer, TableBlock, Vip, VipBucket, VirtualServer,
 };
-use lb_ebpf::{Frame, Packet, Tables, Verdict};
+use lb_ebpf::{Frame, Packet, Tables, parse::IpPacket};
 use lb_user::{
     control::{Platform, PlatformError, Reconciler},
     dataplane::{Array, Tables as Arrays},
@@ -16,38 +21,49 @@ use lb_user::{
 
 use super::{Backend, Observed};
 use crate::{
-    case::{Counted, dropped},
-    fixture::{self, CounterNames, Port},
+    case::{Case, Counted, dropped},
+    fixture::{self, CounterNames, Port, Sources},
 };
 
 /// The library `lb_ebpf`.
 pub struct Host {
     tables: HostTables,
     names: CounterNames,
+    headroom: usize,
 }
 
 impl Host {
     pub fn new() -> Self {
+        Self::with(Sources::Spread, HostPacket::HEADROOM)
+    }
+
+    /// Whose outer headers come from there, and whose packets have so many bytes of room in front.
+    pub fn with(sources: Sources, headroom: usize) -> Self {
         let arrays = Arrays::anonymous(&fixture::sizes()).expect("memory");
-        let reconciler = fixture::reconcile(arrays, NoKernel);
+        let reconciler = fixture::reconcile(arrays, NoKernel, sources);
         Self {
             names: CounterNames::new(&reconciler),
             tables: HostTables {
                 reconciler,
                 interfaces: fixture::interfaces().into(),
+                fragments: RefCell::default(),
+                error_budget: Cell::default(),
+                now: Cell::default(),
                 forwarded: RefCell::default(),
+                dropped: RefCell::default(),
             },
+            headroom,
         }
     }
 }
 
 impl Backend for Host {
-    fn takes(&self, _frame: &[u8]) -> bool {
+    fn takes(&self, _case: &Case) -> bool {
         true
     }
 
     fn run(&mut self, ingress: &Port, frame: &[u8]) -> Observed {
-        let mut packet = HostPacket::new(frame, ingress.ifindex);
+        let mut packet = HostPacket::new(frame, self.headroom, ingress.ifindex);
         let verdict = lb_ebpf::balance(&mut packet, &self.tables);
         let mut counted = Counted::new();
         for (virtual_server, binding, bytes) in self.tables.forwarded.take() {
@@ -61,8 +77,9 @@ impl Backend for Host {
                 counters.bytes += bytes;
             }
         }
-        if let Verdict::Drop(reason) = verdict {
-            counted.extend([dropped(reason, 1)]);
+        for reason in self.tables.dropped.take() {
+            let (name, counters) = dropped(reason, 1);
+            counted.entry(name).or_default().packets += counters.packets;
         }
         Observed {
             verdict,
@@ -70,48 +87,80 @@ impl Backend for Host {
             counted,
         }
     }
+
+    fn feed(&mut self, ingress: &Port, frame: &[u8]) {
+        self.run(ingress, frame);
+    }
+
+    fn forget(&mut self) {
+        self.tables.fragments.get_mut().clear();
+        self.tables.error_budget.take();
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let time = u64::try_from(time.as_nanos()).expect("less than centuries");
+        *self.tables.now.get_mut() += time;
+    }
 }
 
-/// A packet with room behind it.
+/// A packet with room around it.
 struct HostPacket {
     memory: Vec<u8>,
-    length: usize,
+    place: Range<usize>,
     ingress_ifindex: u32,
 }
 
 impl HostPacket {
+    /// XDP_PACKET_HEADROOM (linux/bpf.h).
+    const HEADROOM: usize = 256;
     /// About as much as XDP has behind a packet on a page of its own.
     const TAILROOM: usize = 1024;
+    /// The kernel leaves at least an Ethernet header (net/core/filter.c, `bpf_xdp_adjust_head`).
+    const LEAST: usize = 14;
 
-    fn new(frame: &[u8], ingress_ifindex: u32) -> Self {
-        // What lies behind the packet must not matter, so it isn't zeros.
+    fn new(frame: &[u8], headroom: usize, ingress_ifindex: u32) -> Self {
+        // What lies around the packet must not matter, so it isn't zeros.
         Self {
-            memory: [frame, &[0xa5; Self::TAILROOM]].concat(),
-            length: frame.len(),
+            memory: [&vec![0xa5; headroom], frame, &[0xa5; Self::TAILROOM]].concat(),
+            place: headroom..headroom + frame.len(),
             ingress_ifindex,
         }
     }
 
-    fn into_bytes(mut self) -> Vec<u8> {
-        self.memory.truncate(self.length);
-        self.memory
+    fn into_bytes(self) -> Vec<u8> {
+        self.memory[self.place].to_vec()
     }
 }
 
 impl Packet for HostPacket {
     fn frame(&mut self) -> Frame<'_> {
-        let range = self.memory[..self.length].as_mut_ptr_range();
+        let range = self.memory[self.place.clone()].as_mut_ptr_range();
         // SAFETY: the range is one vector's, which the frame borrows.
         unsafe { Frame::new(range.start, range.end) }
     }
 
+    fn len(&mut self) -> u64 {
+        self.place.len() as u64
+    }
+
     fn adjust_tail(&mut self, bytes: i32) -> bool {
-        match self.length.checked_add_signed(bytes as isize) {
-            Some(length) if length <= self.memory.len() => {
-                if length > self.length {
-                    self.memory[self.length..length].fill(0);
+        let Range { start, end } = self.place;
+        match end.checked_add_signed(bytes as isize) {
+            Some(new) if (start + Self::LEAST..=self.memory.len()).contains(&new) => {
+                if new > end {
+                    self.memory[end..new].fill(0);
                 }
-                self.length = length;
+                self.place.end = new;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn adjust_head(&mut self, bytes: i32) -> bool {
+        match self.place.start.checked_add_signed(bytes as isize) {
+            Some(start) if start + Self::LEAST <= self.place.end => {
+                self.place.start = start;
                 true
             }
             _ => false,
@@ -127,8 +176,13 @@ impl Packet for HostPacket {
 struct HostTables {
     reconciler: Reconciler<NoKernel>,
     interfaces: HashMap<u32, Interface>,
+    fragments: RefCell<HashMap<Datagram, FirstFragment>>,
+    error_budget: Cell<ErrorBudget>,
+    /// Nanoseconds.
+    now: Cell<u64>,
     /// Virtual server, index of the binding's counters, bytes.
     forwarded: RefCell<Vec<(u32, u32, u64)>>,
+    dropped: RefCell<Vec<DropReason>>,
 }
 
 /// There are no counters to reset, nor packets under way.
@@ -187,6 +241,33 @@ impl Tables for HostTables {
 
     fn interface(&self, ifindex: u32) -> Option<&Interface> {
         self.interfaces.get(&ifindex)
+    }
+
+    fn first_fragment(&self, datagram: &Datagram) -> Option<FirstFragment> {
+        self.fragments.borrow().get(datagram).copied()
+    }
+
+    fn remember_fragment(&self, datagram: &Datagram, first: &FirstFragment) {
+        self.fragments.borrow_mut().insert(*datagram, *first);
+    }
+
+    fn forget(&self, ip: IpPacket) -> Option<IpPacket> {
+        Some(ip)
+    }
+
+    fn now(&self) -> u64 {
+        self.now.get()
+    }
+
+    fn may_send_error(&self) -> bool {
+        let mut budget = self.error_budget.get();
+        let may = budget.take(self.now());
+        self.error_budget.set(budget);
+        may
+    }
+
+    fn count_drop(&self, reason: DropReason) {
+        self.dropped.borrow_mut().push(reason);
     }
 
     fn count(&self, virtual_server: u32, binding_counters: u32, bytes: u64) {

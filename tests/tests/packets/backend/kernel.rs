@@ -12,6 +12,7 @@ use std::{
 
 use aya::{
     Ebpf,
+    maps::{HashMap, PerCpuArray, PerCpuValues},
     programs::{ProgramInfo, TestRun, TestRunAttrs, TestRunOptions},
 };
 use lb_common::{Counters, DropReason};
@@ -27,8 +28,8 @@ use lb_user::{
 
 use super::{Backend, Observed};
 use crate::{
-    case::{Counted, dropped},
-    fixture::{self, CounterNames, FAR, LAN, Port},
+    case::{Case, Counted, Outcome, dropped},
+    fixture::{self, CounterNames, FAR, LAN, Port, Sources},
 };
 
 /// The loaded program, in a network namespace that has the interfaces of the fixture.
@@ -60,7 +61,7 @@ impl Kernel {
                 .insert(ifindex, bytemuck::cast::<_, [u8; 8]>(entry), 0)
                 .expect("the map has room");
         }
-        let reconciler = fixture::reconcile(loaded.tables, loaded.counters);
+        let reconciler = fixture::reconcile(loaded.tables, loaded.counters, Sources::Spread);
         Self {
             names: CounterNames::new(&reconciler),
             ebpf: loaded.ebpf,
@@ -111,6 +112,11 @@ impl Kernel {
         wire.expect("a redirected frame leaves by some interface").0
     }
 
+    /// The kernel wants an Ethernet header.
+    pub const fn takes_frame(frame: &[u8]) -> bool {
+        frame.len() >= 14
+    }
+
     /// Runs the program without reading counters.
     pub fn run_uncounted(&mut self, ingress: &Port, frame: &[u8]) -> (u32, Vec<u8>) {
         let context = context(ingress, frame);
@@ -138,11 +144,16 @@ pub mod action {
 }
 
 impl Backend for Kernel {
-    /// The kernel wants an Ethernet header, and puts what does not fit a page beside its own data into
-    /// fragments, which only programs for multi-buffer packets see (net/bpf/test_run.c,
-    /// `bpf_prog_test_run_xdp`).
-    fn takes(&self, frame: &[u8]) -> bool {
-        (14..=3500).contains(&frame.len())
+    /// It takes as live frames only those in one piece (net/bpf/test_run.c, `bpf_prog_test_run_xdp`).
+    fn takes(&self, case: &Case) -> bool {
+        const ONE_PIECE: usize = 3500;
+        let redirected = match &case.outcome {
+            Outcome::Forwarded(service, _) => service.server.port != case.ingress,
+            Outcome::Followed(_) => true,
+            _ => false,
+        };
+        let can_be_sent = !redirected || case.input.len() <= ONE_PIECE;
+        Self::takes_frame(&case.input) && can_be_sent && case.waited.is_zero()
     }
 
     fn run(&mut self, ingress: &Port, frame: &[u8]) -> Observed {
@@ -165,6 +176,31 @@ impl Backend for Kernel {
             output,
             counted,
         }
+    }
+
+    fn feed(&mut self, ingress: &Port, frame: &[u8]) {
+        self.run_uncounted(ingress, frame);
+    }
+
+    fn forget(&mut self) {
+        let map = self.ebpf.map_mut("fragments").expect("the object has it");
+        let mut fragments: HashMap<_, [u64; 5], [u64; 2]> = map.try_into().expect("its layout");
+        let known: Vec<_> = fragments.keys().map(|key| key.expect("a key")).collect();
+        for datagram in known {
+            fragments.remove(&datagram).expect("it was just there");
+        }
+        let map = self
+            .ebpf
+            .map_mut("error_budget")
+            .expect("the object has it");
+        let mut budget: PerCpuArray<_, [u64; 2]> = map.try_into().expect("its layout");
+        let full = vec![[0; 2]; aya::util::nr_cpus().expect("a number of CPUs")];
+        let full = PerCpuValues::try_from(full).expect("one for each CPU");
+        budget.set(0, full, 0).expect("the map has one entry");
+    }
+
+    fn wait(&mut self, time: Duration) {
+        assert_eq!(time, Duration::ZERO, "the kernel's clock can't be set");
     }
 }
 

@@ -6,9 +6,14 @@ mod kernel;
 pub use host::Host;
 pub use kernel::{Kernel, action, balancer_info};
 
+use std::time::Duration;
+
 use lb_ebpf::Verdict;
 
-use crate::{case::Counted, fixture::Port};
+use crate::{
+    case::{Case, Counted},
+    fixture::Port,
+};
 
 /// What became of a frame.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,9 +26,18 @@ pub struct Observed {
 
 /// The packet logic, compiled for somewhere.
 pub trait Backend {
-    /// Whether it can be given such a frame.
-    fn takes(&self, frame: &[u8]) -> bool;
+    /// Whether it can be given such a case.
+    fn takes(&self, case: &Case) -> bool;
 
     /// What becomes of a frame that comes in by an interface.
     fn run(&mut self, ingress: &Port, frame: &[u8]) -> Observed;
+
+    /// As [`Self::run`], where it does not matter what becomes of it.
+    fn feed(&mut self, ingress: &Port, frame: &[u8]);
+
+    /// Forgets all that it knows from frames.
+    fn forget(&mut self);
+
+    /// Lets time go by.
+    fn wait(&mut self, time: Duration);
 }

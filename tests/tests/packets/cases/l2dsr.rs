@@ -2,11 +2,10 @@
 
 use etherparse::{IpDscp, TcpHeader};
 use lb_common::DropReason::NoRealServer;
-use lb_ebpf::Verdict;
 
 use crate::{
     case::Case,
-    fixture::{DOWN, FAR, LAN, NEAR, REMOTE},
+    fixture::{DOWN, FAR, NEAR, REMOTE, TIGHT},
     frames::{Family, Flow, Protocol, SHORTEST, STRANGER_MAC, Segment, padded},
 };
 
@@ -33,20 +32,13 @@ fn every_flow(flow: Flow) -> Vec<Case> {
     vec![
         Case::forwarded("to a server on the same interface", &near, &NEAR),
         Case::forwarded("to a server on another interface", &remote, &REMOTE),
-        Case {
-            ingress: &FAR,
-            verdict: Verdict::Transmit,
-            ..Case::forwarded(
-                "by the other interface, back out",
-                &by_far(&remote),
-                &REMOTE,
-            )
-        },
-        Case {
-            ingress: &FAR,
-            verdict: Verdict::Redirect(LAN.ifindex),
-            ..Case::forwarded("by the other interface, to this one", &by_far(&near), &NEAR)
-        },
+        Case::forwarded(
+            "by the other interface, back out",
+            &by_far(&remote),
+            &REMOTE,
+        )
+        .by(&FAR),
+        Case::forwarded("by the other interface, to this one", &by_far(&near), &NEAR).by(&FAR),
         Case::dropped(
             format!("{flow}: no server is up"),
             down.frame(),
@@ -75,13 +67,13 @@ fn every_flow(flow: Flow) -> Vec<Case> {
         Case::frame_forwarded(
             "padding up to the shortest frame",
             padded(empty.frame(), SHORTEST),
-            &empty,
+            flow,
             &NEAR,
         ),
         Case::frame_forwarded(
             "padding after the packet",
             padded(near.frame(), 150),
-            &near,
+            flow,
             &NEAR,
         ),
         Case::forwarded("1,500 bytes of IP packet", &near_of(1514), &NEAR),
@@ -92,6 +84,19 @@ fn every_flow(flow: Flow) -> Vec<Case> {
             &near.with(|it| it.destination_mac = STRANGER_MAC),
         ),
         Case::segment_passed(
+            "sent to another station, server on another interface",
+            &remote.with(|it| it.destination_mac = STRANGER_MAC),
+        ),
+        Case::segment_passed(
+            "sent to another station, no server is up",
+            &down.with(|it| it.destination_mac = STRANGER_MAC),
+        ),
+        Case::forwarded(
+            "as long as the MTU",
+            &Segment::to(flow, &TIGHT, 84).with_packet_length(TIGHT.fits()),
+            &TIGHT,
+        ),
+        Case::segment_passed(
             "on its way to the real server",
             &near.with(|it| it.destination_mac = NEAR.server.mac),
         ),
@@ -100,15 +105,41 @@ fn every_flow(flow: Flow) -> Vec<Case> {
 
 fn ipv4(flow: Flow) -> Vec<Case> {
     let near = Segment::to(flow, &NEAR, 80);
+    let with_options = |what: &str, options: &[u8]| {
+        let options = options.try_into().expect("whole words, at most 40 bytes");
+        let segment = near.with(|it| it.options = options);
+        Case::forwarded(what, &segment, &NEAR)
+    };
     let mut cases: Vec<Case> = (4..=40)
         .step_by(4)
-        .map(|length: usize| {
-            // No operation (RFC 791 section 3.1), again and again.
-            let options = [1; 40][..length].try_into().expect("at most 40 bytes");
-            let segment = near.with(|it| it.options = options);
-            Case::forwarded(format!("{length} bytes of options"), &segment, &NEAR)
-        })
+        // No operation (RFC 791 section 3.1), again and again.
+        .map(|length| with_options(&format!("{length} bytes of options"), &[1; 40][..length]))
         .collect();
+    cases.extend([
+        with_options("end of options", &[0; 4]),
+        with_options("router alert", &[148, 4, 0, 0]),
+        with_options("stream identifier", &[136, 4, 0, 7]),
+        with_options("record route", &[7, 7, 4, 0, 0, 0, 0, 0]),
+        with_options("timestamp", &[68, 8, 5, 0, 0, 0, 0, 0]),
+        with_options("security", &[130, 3, 0, 1]),
+        // At its last hop: the destination is the address in the header.
+        with_options("loose source route", &[131, 7, 8, 10, 9, 0, 1, 0]),
+        with_options("strict source route", &[137, 7, 8, 10, 9, 0, 1, 0]),
+        with_options("unknown option", &[0x5e, 4, 0xff, 0xff]),
+        with_options("option that is longer than the header", &[7, 255, 4, 0]),
+        with_options("option of no length", &[7, 0, 4, 0]),
+        with_options("40 bytes of record route", &{
+            let mut route = [0; 40];
+            route[..3].copy_from_slice(&[7, 39, 4]);
+            route
+        }),
+    ]);
+    let may_be_fragmented = near.with(|it| it.dont_fragment = false);
+    cases.push(Case::forwarded(
+        "may be fragmented",
+        &may_be_fragmented,
+        &NEAR,
+    ));
     if flow.protocol == Protocol::Udp {
         let segment = near.with(|it| it.udp_checksum = false);
         cases.push(Case::forwarded("without a UDP checksum", &segment, &NEAR));

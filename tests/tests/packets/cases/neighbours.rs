@@ -90,14 +90,12 @@ fn arp_requests() -> Vec<Case> {
             padded(question.clone(), SHORTEST),
             padded(arp(CLIENT_MAC, &[], &reply), SHORTEST),
         ),
-        Case {
-            ingress: &FAR,
-            ..Case::answered(
-                "ARP request by another interface",
-                question,
-                arp(CLIENT_MAC, &[], &far_reply),
-            )
-        },
+        Case::answered(
+            "ARP request by another interface",
+            question,
+            arp(CLIENT_MAC, &[], &far_reply),
+        )
+        .by(&FAR),
     ]
 }
 
@@ -203,14 +201,12 @@ fn solicitations() -> Vec<Case> {
             duplicate_detection.frame(),
             to_all_nodes.frame(),
         ),
-        Case {
-            ingress: &FAR,
-            ..Case::answered(
-                "neighbour solicitation by another interface",
-                multicast.frame(),
-                by_far.frame(),
-            )
-        },
+        Case::answered(
+            "neighbour solicitation by another interface",
+            multicast.frame(),
+            by_far.frame(),
+        )
+        .by(&FAR),
     ]
 }
 
@@ -233,6 +229,11 @@ fn other_neighbour_messages() -> Vec<Case> {
         passed(
             "solicitation for another address",
             NeighborMessage::solicitation(v6(Family::V6.stranger())),
+        ),
+        // An IPv4 address mapped into IPv6 has no place on the wire (RFC 4291 section 2.5.5.2).
+        passed(
+            "solicitation for a VIP of IPv4, mapped",
+            NeighborMessage::solicitation(v4(NEAR.vip(Family::V4)).to_ipv6_mapped()),
         ),
         passed("solicitation from beyond a router", hop_limit(254)),
         passed("solicitation with hop limit 0", hop_limit(0)),

@@ -30,7 +30,7 @@ fn every_flow(flow: Flow) -> Vec<Case> {
         Case::frame_forwarded(
             "802.1Q, padded",
             padded(near(single).frame(), 150),
-            &near(single),
+            flow,
             &NEAR,
         ),
         Case::segment_passed("three tags", &near(&[Tag::ad(9), Tag::q(7), Tag::q(5)])),

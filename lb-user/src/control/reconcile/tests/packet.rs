@@ -4,14 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bytemuck::Pod;
 use lb_common::{
-    Address, Binding, Control, Datagram, DropReason, FirstFragment, Interface, Name, PortRange,
-    RealServer, TableBlock, Vip, VipBucket, VirtualServer,
+    Address, Binding, Control, Interface, Name, PortRange, RealServer, TableBlock, Vip, VipBucket,
+    VirtualServer,
 };
-use lb_ebpf::{
-    Tables as _, find,
-    parse::{Flow, IpPacket},
-    predict,
-};
+use lb_ebpf::{Choice, find, parse::Flow, predict};
 
 use super::wanted::vip;
 use crate::{
@@ -53,21 +49,6 @@ impl lb_ebpf::Tables for Tables {
     fn interface(&self, _: u32) -> Option<&Interface> {
         None
     }
-    fn first_fragment(&self, _: &Datagram) -> Option<FirstFragment> {
-        None
-    }
-    fn remember_fragment(&self, _: &Datagram, _: &FirstFragment) {}
-    fn forget(&self, ip: IpPacket) -> Option<IpPacket> {
-        Some(ip)
-    }
-    fn now(&self) -> u64 {
-        0
-    }
-    fn may_send_error(&self) -> bool {
-        false
-    }
-    fn count_drop(&self, _: DropReason) {}
-    fn count(&self, _: u32, _: u32, _: u64) {}
 }
 
 /// Where the directory may lead: every VIP and one that is none, ports at the edges of all that `any_desired`
@@ -113,9 +94,9 @@ pub fn walk(tables: &Tables, flow: &Flow) -> Found {
 
 /// The name of the real server that a virtual server chooses for a flow.
 pub fn choose(tables: &Tables, virtual_server: &VirtualServer, flow: &Flow) -> Option<String> {
-    let offset = predict::binding(tables, virtual_server, flow.hash())?;
-    let binding = tables.binding(virtual_server.first_binding + offset)?;
-    (binding.real_server != 0).then(|| text(tables.real_servers.get(binding.real_server).name))
+    let binding = predict::binding(tables, virtual_server, flow.hash())?;
+    let choice = Choice::new(tables, 0, virtual_server, binding)?;
+    Some(text(choice.real_server.name))
 }
 
 fn text(name: Name) -> String {

@@ -10,7 +10,7 @@ use lb_common::{
     Binding, Control, Counters, Datagram, DropReason, ErrorBudget, FirstFragment, Interface,
     PortRange, RealServer, TableBlock, Vip, VipBucket, VirtualServer,
 };
-use lb_ebpf::{Tables, parse::IpPacket};
+use lb_ebpf::{State, Tables, parse::IpPacket};
 
 /// User space maps these arrays into its memory.
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
@@ -46,7 +46,7 @@ static BINDING_COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 #[btf_map(name = "drop_counters")]
 static DROP_COUNTERS: PerCpuArray<u64, { DropReason::ALL.len() }> = PerCpuArray::new();
 
-/// The maps as the library's tables.
+/// The maps as the library's tables and state.
 pub struct Maps;
 
 impl Tables for Maps {
@@ -95,7 +95,9 @@ impl Tables for Maps {
         // SAFETY: an entry is replaced as a whole and seldom; a torn one gives one wrong answer.
         unsafe { INTERFACES.get(&ifindex) }
     }
+}
 
+impl State for Maps {
     #[inline(always)]
     fn first_fragment(&self, datagram: &Datagram) -> Option<FirstFragment> {
         // SAFETY: an entry that is replaced meanwhile gives this packet one of two servers, as before.

@@ -1,0 +1,128 @@
+//! The BPF objects inside this binary: each an XDP program and its maps.
+
+use std::{fs, io, path::Path};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Map, MapError, MapInfo},
+    programs::Xdp,
+};
+
+use super::{
+    LoadError, Pins,
+    layout::{Incompatible, MapLayout, Shape},
+};
+
+/// A BPF object.
+#[derive(Clone, Copy, Debug)]
+pub struct Object {
+    /// The name of its program.
+    program: &'static str,
+    bytes: &'static [u8],
+}
+
+impl Object {
+    /// The balancer.
+    pub const BALANCER: Self = Self {
+        program: "balancer",
+        bytes: aya::include_bytes_aligned!(env!("LB_BALANCER_OBJECT")),
+    };
+
+    /// The decapsulator for real servers.
+    pub const DECAPSULATOR: Self = Self {
+        program: "decapsulator",
+        bytes: aya::include_bytes_aligned!(env!("LB_DECAPSULATOR_OBJECT")),
+    };
+
+    /// Loads the program into the kernel. Maps that are pinned are taken over as they are, new ones are
+    /// pinned.
+    pub fn load(self, pins: &Pins, maps: &[MapLayout]) -> Result<Program, LoadError> {
+        for map in maps {
+            let path = pins.map(map.name);
+            if path.exists() {
+                check_shape(&path, map)?;
+            }
+        }
+        let mut loader = EbpfLoader::new();
+        for map in maps {
+            loader
+                .map_pin_path(map.name, pins.map(map.name))
+                .map_max_entries(map.name, map.shape.max_entries);
+        }
+        let ebpf = loader.load(self.bytes)?;
+        let mut program = Program {
+            ebpf,
+            name: self.program,
+        };
+        program.xdp().load().map_err(|source| LoadError::Program {
+            name: self.program,
+            source,
+        })?;
+        Ok(program)
+    }
+}
+
+/// A program in the kernel.
+#[derive(Debug)]
+pub struct Program {
+    ebpf: Ebpf,
+    name: &'static str,
+}
+
+impl Program {
+    /// The program itself.
+    pub fn xdp(&mut self) -> &mut Xdp {
+        let program = self.ebpf.program_mut(self.name);
+        let program = program.expect("the object has the program");
+        program.try_into().expect("an XDP program")
+    }
+
+    /// One of its maps, which can be taken once.
+    pub fn take_map(&mut self, name: &'static str) -> Map {
+        self.ebpf.take_map(name).expect("the object has the map")
+    }
+
+    /// Puts the program in the place of the one that is pinned, in one step.
+    pub fn pin(&mut self, pins: &Pins) -> Result<(), LoadError> {
+        let path = pins.program(self.name);
+        let next = pins.program(&format!("{}-next", self.name));
+        let failed = |reason: String| LoadError::Pin {
+            path: path.clone(),
+            reason,
+        };
+        match fs::remove_file(&next) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed(error.to_string()));
+            }
+            _ => {}
+        }
+        self.xdp()
+            .pin(&next)
+            .map_err(|error| failed(error.to_string()))?;
+        fs::rename(&next, &path).map_err(|error| failed(error.to_string()))
+    }
+}
+
+/// Whether a pinned map is of the shape that it should be. This is checked here because nothing else does:
+/// a reader of a map with larger values would be written past its end.
+pub fn check_shape(path: &Path, map: &MapLayout) -> Result<(), LoadError> {
+    let info = MapInfo::from_pin(path).map_err(map_error(map.name))?;
+    let found = Shape {
+        kind: info.map_type().map_err(map_error(map.name))?,
+        key_size: info.key_size(),
+        value_size: info.value_size(),
+        max_entries: info.max_entries(),
+    };
+    if found == map.shape {
+        return Ok(());
+    }
+    Err(LoadError::Incompatible(Incompatible {
+        path: path.to_owned(),
+        found,
+        needed: map.shape,
+    }))
+}
+
+pub(super) fn map_error(name: &'static str) -> impl Fn(MapError) -> LoadError {
+    move |source| LoadError::Map { name, source }
+}

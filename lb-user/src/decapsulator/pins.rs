@@ -1,0 +1,71 @@
+//! Where `lb decap` pins what it loads.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::dataplane::{Pins, pins};
+
+/// The pins for the interfaces of one network namespace. Network namespaces may share a BPF file system, and
+/// their interfaces have the same names; so each has a directory, named after its inode, with a
+/// directory for each interface.
+#[derive(Debug)]
+pub struct NamespacePins {
+    pin_path: PathBuf,
+    directory: PathBuf,
+}
+
+impl NamespacePins {
+    /// Those of the calling thread's network namespace.
+    pub fn current(pin_path: &Path) -> Result<Self> {
+        const NAMESPACE: &str = "/proc/thread-self/ns/net";
+        let metadata = fs::metadata(NAMESPACE)
+            .with_context(|| format!("can't read {NAMESPACE}: is /proc mounted?"))?;
+        Ok(Self {
+            pin_path: pin_path.to_owned(),
+            directory: pin_path.join(metadata.ino().to_string()),
+        })
+    }
+
+    /// Those of an interface.
+    pub fn interface(&self, name: &str) -> Pins {
+        Pins::new(&self.directory.join(pins::file_name(name)))
+    }
+
+    /// The pins that exist, of these interfaces, or of all if none is named.
+    pub fn pinned(&self, interfaces: &[String]) -> Result<Vec<(String, Pins)>> {
+        let names = match interfaces {
+            [] => pins::interfaces_in(&self.directory)?,
+            named => named.to_vec(),
+        };
+        ensure!(
+            !names.is_empty(),
+            "lb decap has nothing in place in this network namespace: there is no {} (is --pin-path another?)",
+            self.directory.display()
+        );
+        let with_pins = names.into_iter().map(|name| {
+            let pins = self.interface(&name);
+            ensure!(
+                pins.exist(),
+                "lb decap has nothing in place on {name}: there is no {} (is --pin-path another?)",
+                pins.root().display()
+            );
+            Ok((name, pins))
+        });
+        with_pins.collect()
+    }
+
+    /// Removes the pins of an interface, and directories that nothing else is in.
+    pub fn remove(&self, pins: &Pins) -> Result<()> {
+        pins.remove()?;
+        for directory in [&self.directory, &self.pin_path] {
+            // It stays while anything else is in it.
+            let _ = fs::remove_dir(directory);
+        }
+        Ok(())
+    }
+}
