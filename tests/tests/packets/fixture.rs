@@ -405,6 +405,7 @@ fn view() -> View {
         interfaces: [&LAN, &FAR]
             .map(|port| (port.name.to_owned(), interface(port)))
             .into(),
+        ..View::default()
     }
 }
 
@@ -422,7 +423,7 @@ pub fn interfaces() -> [(u32, InterfaceEntry); 2] {
 /// How large the tables are: small where there are counters, because all of them are read for each case.
 pub fn sizes() -> Sizes {
     Sizes {
-        virtual_servers: 128,
+        virtual_servers: 257,
         bindings: 256,
         ..Sizes::new(&config(Sources::Spread).limits)
     }

@@ -13,7 +13,7 @@ use lb_common::{
     Binding, Control, Counters, Datagram, DropReason, ErrorBudget, FirstFragment, Interface,
     PortRange, RealServer, TableBlock, Vip, VipBucket, VirtualServer,
 };
-use lb_ebpf::{Frame, Packet, Tables, parse::IpPacket};
+use lb_ebpf::{Frame, Packet, State, Tables, parse::IpPacket};
 use lb_user::{
     control::{Platform, PlatformError, Reconciler},
     dataplane::{Array, Tables as Arrays},
@@ -242,7 +242,9 @@ impl Tables for HostTables {
     fn interface(&self, ifindex: u32) -> Option<&Interface> {
         self.interfaces.get(&ifindex)
     }
+}
 
+impl State for HostTables {
     fn first_fragment(&self, datagram: &Datagram) -> Option<FirstFragment> {
         self.fragments.borrow().get(datagram).copied()
     }

@@ -11,8 +11,7 @@ use std::{
 };
 
 use aya::{
-    Ebpf,
-    maps::{HashMap, PerCpuArray, PerCpuValues},
+    maps::{HashMap, MapData, PerCpuArray, PerCpuValues},
     programs::{ProgramInfo, TestRun, TestRunAttrs, TestRunOptions},
 };
 use lb_common::{Counters, DropReason};
@@ -20,10 +19,7 @@ use lb_ebpf::Verdict;
 use lb_tests::{Namespace, PacketSocket, device_features};
 use lb_user::{
     control::Reconciler,
-    dataplane::{
-        CounterMaps, Pins, Sizes,
-        load::{self, balancer},
-    },
+    dataplane::{CounterMaps, Pins, Program, Sizes, load},
 };
 
 use super::{Backend, Observed};
@@ -34,7 +30,9 @@ use crate::{
 
 /// The loaded program, in a network namespace that has the interfaces of the fixture.
 pub struct Kernel {
-    ebpf: Ebpf,
+    program: Program,
+    fragments: HashMap<MapData, [u64; 5], [u64; 2]>,
+    error_budget: PerCpuArray<MapData, [u64; 2]>,
     reconciler: Reconciler<CounterMaps>,
     sizes: Sizes,
     names: CounterNames,
@@ -61,10 +59,14 @@ impl Kernel {
                 .insert(ifindex, bytemuck::cast::<_, [u8; 8]>(entry), 0)
                 .expect("the map has room");
         }
+        let fragments = loaded.balancer.take_map("fragments");
+        let error_budget = loaded.balancer.take_map("error_budget");
         let reconciler = fixture::reconcile(loaded.tables, loaded.counters, Sources::Spread);
         Self {
             names: CounterNames::new(&reconciler),
-            ebpf: loaded.ebpf,
+            program: loaded.balancer,
+            fragments: fragments.try_into().expect("its layout"),
+            error_budget: error_budget.try_into().expect("its layout"),
             reconciler,
             sizes,
             wires: [&LAN, &FAR].map(|port| {
@@ -103,7 +105,7 @@ impl Kernel {
             attrs: TestRunAttrs::new().xdp_live_frames(1),
             ..TestRunOptions::new()
         };
-        let result = balancer(&mut self.ebpf).test_run(options);
+        let result = self.program.xdp().test_run(options);
         result.expect("the kernel sends live frames");
         let sent = |(_, wire): &&(u32, PacketSocket)| {
             wire.receive(PATIENCE, |frame| frame == output).is_some()
@@ -127,7 +129,9 @@ impl Kernel {
             ctx_in: Some(&context),
             ..TestRunOptions::new()
         };
-        let result = balancer(&mut self.ebpf)
+        let result = self
+            .program
+            .xdp()
             .test_run(options)
             .unwrap_or_else(|error| panic!("{} bytes: {error}: {frame:02x?}", frame.len()));
         output.truncate(result.data_size_out as usize);
@@ -183,20 +187,19 @@ impl Backend for Kernel {
     }
 
     fn forget(&mut self) {
-        let map = self.ebpf.map_mut("fragments").expect("the object has it");
-        let mut fragments: HashMap<_, [u64; 5], [u64; 2]> = map.try_into().expect("its layout");
-        let known: Vec<_> = fragments.keys().map(|key| key.expect("a key")).collect();
+        let known: Vec<_> = self
+            .fragments
+            .keys()
+            .map(|key| key.expect("a key"))
+            .collect();
         for datagram in known {
-            fragments.remove(&datagram).expect("it was just there");
+            let removed = self.fragments.remove(&datagram);
+            removed.expect("it was just there");
         }
-        let map = self
-            .ebpf
-            .map_mut("error_budget")
-            .expect("the object has it");
-        let mut budget: PerCpuArray<_, [u64; 2]> = map.try_into().expect("its layout");
         let full = vec![[0; 2]; aya::util::nr_cpus().expect("a number of CPUs")];
         let full = PerCpuValues::try_from(full).expect("one for each CPU");
-        budget.set(0, full, 0).expect("the map has one entry");
+        let set = self.error_budget.set(0, full, 0);
+        set.expect("the map has one entry");
     }
 
     fn wait(&mut self, time: Duration) {
@@ -206,7 +209,7 @@ impl Backend for Kernel {
 
 /// What the verifier says of the program.
 pub fn balancer_info(kernel: &mut Kernel) -> ProgramInfo {
-    balancer(&mut kernel.ebpf).info().expect("a loaded program")
+    kernel.program.xdp().info().expect("a loaded program")
 }
 
 fn difference(before: &Counted, after: Counted) -> Counted {
