@@ -269,3 +269,6 @@ fn encapsulated(
         ..link
     })
 }
+
+#[cfg(test)]
+mod tests;
