@@ -125,14 +125,17 @@ impl Case {
     /// What is wrong with what becomes of it, if anything is.
     fn complaint(&self, backend: &mut impl Backend) -> Option<String> {
         backend.forget();
-        let before: Vec<Observed> = self
-            .before
-            .iter()
-            .map(|frame| backend.run(self.ingress, frame))
-            .collect();
+        let mut leader = None;
+        for (index, frame) in self.before.iter().enumerate() {
+            if matches!(self.outcome, Outcome::Followed(which) if which == index) {
+                leader = Some(backend.run(self.ingress, frame));
+            } else {
+                backend.feed(self.ingress, frame);
+            }
+        }
         backend.wait(self.waited);
         let seen = backend.run(self.ingress, &self.input);
-        let expected = self.expected(&before, &seen.output);
+        let expected = self.expected(leader.as_ref(), &seen.output);
         let mut complaints = Vec::new();
         if seen.verdict != expected.verdict {
             complaints.push(format!(
@@ -165,9 +168,9 @@ impl Case {
         })
     }
 
-    /// What should be seen, given what was seen of the frames before it. Of its own output this takes only what the
-    /// program may choose.
-    fn expected(&self, before: &[Observed], seen: &[u8]) -> Observed {
+    /// What should be seen, given what was seen of the frame that it follows. Of its own output this takes only what
+    /// the program may choose.
+    fn expected(&self, leader: Option<&Observed>, seen: &[u8]) -> Observed {
         let input = &self.input;
         match &self.outcome {
             Outcome::Passed => Observed {
@@ -202,7 +205,7 @@ impl Case {
                 }
             }
             Outcome::Followed(which) => {
-                let leader = &before[*which];
+                let leader = leader.expect("a frame that it follows");
                 let verdict = leader.verdict;
                 assert!(
                     matches!(verdict, Verdict::Transmit | Verdict::Redirect(_)),

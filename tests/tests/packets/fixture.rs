@@ -420,11 +420,12 @@ pub fn interfaces() -> [(u32, InterfaceEntry); 2] {
     })
 }
 
-/// How large the tables are: small where there are counters, because all of them are read for each case.
+/// How large the tables are: small where all of them is read for each case.
 pub fn sizes() -> Sizes {
     Sizes {
-        virtual_servers: 257,
-        bindings: 256,
+        virtual_servers: 160,
+        bindings: 112,
+        fragments: 1024,
         ..Sizes::new(&config(Sources::Spread).limits)
     }
 }

@@ -7,7 +7,7 @@ use std::{
         Once,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aya::{
@@ -36,6 +36,8 @@ pub struct Kernel {
     reconciler: Reconciler<CounterMaps>,
     sizes: Sizes,
     names: CounterNames,
+    /// The counters, unless something ran since they were read. To read them takes longest of all.
+    known: Option<Counted>,
     /// What the interfaces sent, by index.
     wires: [(u32, PacketSocket); 2],
 }
@@ -69,6 +71,7 @@ impl Kernel {
             error_budget: error_budget.try_into().expect("its layout"),
             reconciler,
             sizes,
+            known: None,
             wires: [&LAN, &FAR].map(|port| {
                 let socket = PacketSocket::open(&place.namespace, &peer(port));
                 (port.ifindex, socket)
@@ -98,6 +101,8 @@ impl Kernel {
     /// The interface that a redirected frame leaves by. Only live frames go anywhere, so this sends one.
     fn egress(&mut self, ingress: &Port, frame: &[u8], output: &[u8]) -> u32 {
         const PATIENCE: Duration = Duration::from_secs(1);
+        const GLANCE: Duration = Duration::from_millis(1);
+        self.known = None;
         let context = context(ingress, frame);
         let options = TestRunOptions {
             data_in: Some(frame),
@@ -107,11 +112,16 @@ impl Kernel {
         };
         let result = self.program.xdp().test_run(options);
         result.expect("the kernel sends live frames");
-        let sent = |(_, wire): &&(u32, PacketSocket)| {
-            wire.receive(PATIENCE, |frame| frame == output).is_some()
-        };
-        let wire = self.wires.iter().rev().find(sent);
-        wire.expect("a redirected frame leaves by some interface").0
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let sent = |(_, wire): &&(u32, PacketSocket)| {
+                wire.receive(GLANCE, |frame| frame == output).is_some()
+            };
+            if let Some((ifindex, _)) = self.wires.iter().rev().find(sent) {
+                return *ifindex;
+            }
+        }
+        panic!("a redirected frame leaves by no interface: {output:02x?}");
     }
 
     /// The kernel wants an Ethernet header.
@@ -121,6 +131,7 @@ impl Kernel {
 
     /// Runs the program without reading counters.
     pub fn run_uncounted(&mut self, ingress: &Port, frame: &[u8]) -> (u32, Vec<u8>) {
+        self.known = None;
         let context = context(ingress, frame);
         let mut output = vec![0; frame.len() + 256];
         let options = TestRunOptions {
@@ -161,9 +172,11 @@ impl Backend for Kernel {
     }
 
     fn run(&mut self, ingress: &Port, frame: &[u8]) -> Observed {
-        let before = self.counters();
+        let before = self.known.take().unwrap_or_else(|| self.counters());
         let (action, output) = self.run_uncounted(ingress, frame);
-        let counted = difference(&before, self.counters());
+        let after = self.counters();
+        let counted = difference(&before, &after);
+        self.known = Some(after);
         let verdict = match action {
             action::PASS => Verdict::Pass,
             action::TX => Verdict::Transmit,
@@ -212,14 +225,16 @@ pub fn balancer_info(kernel: &mut Kernel) -> ProgramInfo {
     kernel.program.xdp().info().expect("a loaded program")
 }
 
-fn difference(before: &Counted, after: Counted) -> Counted {
+fn difference(before: &Counted, after: &Counted) -> Counted {
     after
-        .into_iter()
-        .filter_map(|(name, mut counters)| {
-            let before = before.get(&name).copied().unwrap_or_default();
-            counters.packets -= before.packets;
-            counters.bytes -= before.bytes;
-            (counters != Counters::default()).then_some((name, counters))
+        .iter()
+        .filter_map(|(name, after)| {
+            let before = before.get(name).copied().unwrap_or_default();
+            let counters = Counters {
+                packets: after.packets - before.packets,
+                bytes: after.bytes - before.bytes,
+            };
+            (counters != Counters::default()).then(|| (name.clone(), counters))
         })
         .collect()
 }

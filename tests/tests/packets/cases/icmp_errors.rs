@@ -281,9 +281,16 @@ fn not_ours(flow: Flow) -> Vec<Case> {
             NoRealServer,
         ),
     ];
-    cases.extend((0..quote.len()).map(|length| {
+    cases.extend((0..quote.len()).flat_map(|length| {
         let frame = error(&answer, &quote[..length]);
-        passed(&format!("quoting {length} bytes"), frame)
+        let name = format!("quoting {length} bytes");
+        // What follows the packet is no part of the quote.
+        let mut followed = frame.clone();
+        followed.extend(&quote[length..]);
+        [
+            passed(&name, frame),
+            passed(&format!("{name}, the rest as padding"), followed),
+        ]
     }));
     cases
 }
