@@ -69,7 +69,7 @@ fn by_range_or_any(tables: &impl Tables, vip: &Vip, flow: &Flow) -> Option<u32> 
     by_range(tables, ports, flow.destination_port).or((ports.any != 0).then_some(ports.any))
 }
 
-/// Binary search. There are at most 2^15 ranges of two ports or more.
+/// Binary search. There are at most 2^16 - 1 ranges, of one port each.
 #[inline(always)]
 fn by_range(tables: &impl Tables, ports: &VipPorts, port: u16) -> Option<u32> {
     const MOST_STEPS: usize = 16;
@@ -90,3 +90,6 @@ fn by_range(tables: &impl Tables, ports: &VipPorts, port: u16) -> Option<u32> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

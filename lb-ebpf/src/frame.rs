@@ -239,3 +239,6 @@ unsafe fn store<T>(pointer: *mut T, value: T) {
     // SAFETY: the caller checked the bounds.
     unsafe { pointer.write_unaligned(value) }
 }
+
+#[cfg(test)]
+mod tests;

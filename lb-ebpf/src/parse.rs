@@ -585,3 +585,6 @@ fn neighbor_solicitation(
         target,
     }))
 }
+
+#[cfg(test)]
+mod tests;

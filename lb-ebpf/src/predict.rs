@@ -14,3 +14,6 @@ pub fn binding(tables: &impl Tables, virtual_server: &VirtualServer, hash: u64) 
     let (block, slot) = table.position(hash::reduce(hash, table.slots));
     Some(u32::from(tables.table_block(block)?.slots[slot]))
 }
+
+#[cfg(test)]
+mod tests;

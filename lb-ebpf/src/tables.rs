@@ -48,3 +48,6 @@ pub trait State: Tables {
     /// Counts a forwarded packet, for a virtual server and for one of its bindings.
     fn count(&self, virtual_server: u32, binding_counters: u32, bytes: u64);
 }
+
+#[cfg(test)]
+pub(crate) mod arrays;

@@ -44,28 +44,43 @@ pub use ports::Ports;
 /// The largest file that is read, in bytes: room for 65,535 virtual servers of a dozen lines each.
 pub const MAX_FILE_SIZE: u64 = 32 << 20;
 
+/// A file's bytes.
+///
+/// # Errors
+/// [`LoadError::Read`] or [`LoadError::TooLarge`].
+pub fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
+    let file_name = path.display().to_string();
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes))
+        .map_err(|error| LoadError::Read {
+            file_name: file_name.clone(),
+            error,
+        })?;
+    if bytes.len() as u64 > MAX_FILE_SIZE {
+        return Err(LoadError::TooLarge { file_name });
+    }
+    Ok(bytes)
+}
+
 impl Config {
     /// Reads and validates a file.
     ///
     /// # Errors
-    /// [`LoadError::Read`] or [`LoadError::TooLarge`] if the file can't be read whole, else as
-    /// [`Config::parse`].
+    /// As [`read`] and [`Config::from_bytes`].
     pub fn load(path: &Path) -> Result<Self, LoadError> {
-        let file_name = path.display().to_string();
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes))
-            .map_err(|error| LoadError::Read {
-                file_name: file_name.clone(),
-                error,
-            })?;
-        if bytes.len() as u64 > MAX_FILE_SIZE {
-            return Err(LoadError::TooLarge { file_name });
-        }
-        match str::from_utf8(&bytes) {
-            Ok(text) => Self::parse(&file_name, text),
+        Self::from_bytes(&path.display().to_string(), &read(path)?)
+    }
+
+    /// Validates a file's bytes. `file_name` serves the messages only.
+    ///
+    /// # Errors
+    /// [`LoadError::Invalid`] if they are not UTF-8, else as [`Config::parse`].
+    pub fn from_bytes(file_name: &str, bytes: &[u8]) -> Result<Self, LoadError> {
+        match str::from_utf8(bytes) {
+            Ok(text) => Self::parse(file_name, text),
             Err(error) => Err(LoadError::not_utf8(
-                file_name,
+                file_name.to_owned(),
                 &bytes[..error.valid_up_to()],
             )),
         }

@@ -274,3 +274,6 @@ fn with_room(link: Link, vip: IpAddr, server: IpAddr, overhead: u32) -> Result<L
     }
     Ok(link)
 }
+
+#[cfg(test)]
+mod tests;

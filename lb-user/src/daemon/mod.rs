@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 use self::{config_file::ConfigFile, interfaces::Interfaces, rates::Rates};
 use crate::{
     api::server::{self, Request},
-    config::Config,
+    config::{self, Config},
     control::{Desired, Reconciler, desired::desired},
     dataplane::{CounterMaps, Pins, Program, Sizes, load, pins},
     net::{self, Targets, Unreachable, View},
@@ -37,14 +37,14 @@ const SAMPLE_RATES_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT, which leave forwarding in place, or until a client asks to stop it.
 pub async fn run(config_path: &Path) -> Result<()> {
-    let config_text = read(config_path)?;
-    let config = Config::parse(&config_path.display().to_string(), &config_text)?;
+    let config_bytes = config::read(config_path)?;
+    let config = Config::from_bytes(&config_path.display().to_string(), &config_bytes)?;
     ensure!(
         nix::unistd::geteuid().is_root(),
         "lb run needs root: it loads programs into the kernel"
     );
     let mut events = Events::new(config_path)?;
-    let mut daemon = Daemon::start(config_path, config_text, config).await?;
+    let mut daemon = Daemon::start(config_path, config_bytes, config).await?;
     let (requests, mut incoming) = mpsc::channel(16);
     let socket = daemon.config.control.socket.clone();
     let listener = server::listen(&socket)
@@ -113,8 +113,8 @@ impl Events {
 
 struct Daemon {
     config_path: PathBuf,
-    /// The text that was last looked at, good or bad.
-    config_text: String,
+    /// What was last looked at, good or bad.
+    config_bytes: Vec<u8>,
     config: Config,
     targets: watch::Sender<Targets>,
     network: watch::Receiver<View>,
@@ -128,7 +128,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn start(config_path: &Path, config_text: String, config: Config) -> Result<Self> {
+    async fn start(config_path: &Path, config_bytes: Vec<u8>, config: Config) -> Result<Self> {
         let pins = Pins::new(&config.pin_path);
         pins.create()?;
         let lock = pins.lock()?;
@@ -139,7 +139,7 @@ impl Daemon {
         let network = net::watch(receiver).await?;
         let mut daemon = Self {
             config_path: config_path.to_owned(),
-            config_text,
+            config_bytes,
             config,
             targets,
             network,
@@ -213,7 +213,7 @@ impl Daemon {
 
     fn reload_if_changed(&mut self) {
         // A file that is gone for a moment is being replaced.
-        if fs::read_to_string(&self.config_path).is_ok_and(|text| text != self.config_text) {
+        if config::read(&self.config_path).is_ok_and(|bytes| bytes != self.config_bytes) {
             self.reload();
         }
     }
@@ -226,8 +226,9 @@ impl Daemon {
     }
 
     fn try_reload(&mut self) -> Result<()> {
-        self.config_text = read(&self.config_path)?;
-        let next = Config::parse(&self.config_path.display().to_string(), &self.config_text)?;
+        self.config_bytes = config::read(&self.config_path)?;
+        let file_name = self.config_path.display().to_string();
+        let next = Config::from_bytes(&file_name, &self.config_bytes)?;
         for (setting, same) in [
             ("pin_path", next.pin_path == self.config.pin_path),
             ("control", next.control == self.config.control),
@@ -247,6 +248,12 @@ impl Daemon {
             {
                 bail!("interface {} does not exist", interface.name);
             }
+            let mut attached = self.config.interfaces.iter();
+            ensure!(
+                attached.all(|now| now.name != interface.name || now.xdp == interface.xdp),
+                "the xdp mode of {} can't be changed while lb forwards there: end that with `lb stop` and start again",
+                interface.name
+            );
         }
         self.targets.send_replace(targets(&next));
         // What may fail comes first, what takes something away last.
@@ -276,8 +283,4 @@ fn targets(config: &Config) -> Targets {
         .values()
         .map(|server| server.address)
         .collect()
-}
-
-fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))
 }

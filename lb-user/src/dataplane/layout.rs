@@ -87,3 +87,6 @@ pub fn maps(sizes: &Sizes) -> [MapLayout; 15] {
         map::<u64>("drop_counters", PerCpuArray, DropReason::ALL.len() as u32),
     ]
 }
+
+#[cfg(test)]
+mod tests;

@@ -191,3 +191,6 @@ impl Pins {
         fs::remove_dir_all(&self.root).map_err(failed("remove", &self.root))
     }
 }
+
+#[cfg(test)]
+mod tests;

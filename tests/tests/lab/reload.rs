@@ -5,11 +5,14 @@ use std::{
     thread,
 };
 
-use lb_tests::{Lab, named};
+use lb_tests::{Daemon, Lab, named};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{SHOP, VIP, balance, lab, serve_http};
+use crate::{
+    interfaces::xdp_mode,
+    support::{SHOP, VIP, balance, lab, serve_http},
+};
 
 /// The virtual server `shop` with these real servers.
 fn shop(servers: &str) -> String {
@@ -78,6 +81,62 @@ fn a_bad_file_changes_nothing_and_says_why() {
         named(&status["virtual_servers"], "shop")["real_servers"][0]["name"] == "web-2"
     };
     lb.wait_until("the good file", moved).unwrap();
+}
+
+#[test]
+fn an_interface_that_cannot_be_served_changes_nothing() {
+    let lab = Lab::builder()
+        .real_servers(2)
+        .on_second_segment(1)
+        .build()
+        .unwrap();
+    let _servers = serve_http(&lab, &[80]);
+    // A bridge has no native XDP.
+    lab.balancer().ip("link add br0 type bridge");
+    let config = |interfaces: &str, servers| {
+        let all = "{name: eth0, xdp: auto}, {name: eth1, xdp: auto}";
+        lab.config(&shop(servers)).replace(all, interfaces)
+    };
+    let eth0 = "{name: eth0, xdp: auto}";
+    let lb = Daemon::start(&lab, &config(eth0, "web-1")).unwrap();
+
+    let with_br0 = format!("{eth0}, {{name: eth1, xdp: auto}}, {{name: br0, xdp: native}}");
+    lab.write_config(&config(&with_br0, "web-2")).unwrap();
+    lb.wait_until("a message about br0", |_| {
+        lab.log()
+            .contains("not applied: br0 can't run XDP in native mode")
+    })
+    .unwrap();
+    assert_eq!(answering(&lab), ["web-1"]);
+    assert_eq!(xdp_mode(lab.balancer(), "eth1"), None);
+
+    lab.write_config(&config(eth0, "web-2")).unwrap();
+    let moved = |status: &Value| {
+        let server = &named(&status["virtual_servers"], "shop")["real_servers"][0];
+        server["name"] == "web-2" && server["state"] == "up"
+    };
+    lb.wait_until("the good file", moved).unwrap();
+    assert_eq!(answering(&lab), ["web-2"]);
+}
+
+#[test]
+fn what_cannot_be_changed_by_a_reload_is_refused_with_words() {
+    let lab = lab(1);
+    let _servers = serve_http(&lab, &[80]);
+    let config = lab.config(&shop("web-1"));
+    let lb = Daemon::start(&lab, &config).unwrap();
+    let limits = format!("{config}limits: {{ real_servers: 10 }}\n");
+    let native = config.replace("xdp: auto", "xdp: generic");
+    for (file, words) in [
+        (limits.as_bytes(), "limits needs restart"),
+        (native.as_bytes(), "the xdp mode of eth0 can't be changed"),
+        (b"# \xff", "lb.yaml:1:3: not UTF-8 text"),
+    ] {
+        std::fs::write(lab.config_file(), file).unwrap();
+        let refused = |_: &Value| lab.log().contains(words);
+        lb.wait_until(words, refused).unwrap();
+        assert_eq!(answering(&lab), ["web-1"]);
+    }
 }
 
 #[test]
