@@ -8,6 +8,7 @@ mod distribution;
 mod forwarding;
 mod frames;
 mod interfaces;
+mod l3dsr;
 mod lifecycle;
 mod neighbours;
 mod own_traffic;

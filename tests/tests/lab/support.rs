@@ -1,10 +1,14 @@
 //! What most tests start from.
 
-use lb_tests::{Daemon, HttpServer, Lab, UdpServer};
+use lb_tests::{Daemon, Decap, HttpServer, Lab, UdpServer};
+use serde_json::Value;
 
 /// The VIPs of the lab.
 pub const VIP: &str = "10.9.1.1";
 pub const VIP6: &str = "2001:db8:9:1::1";
+pub const SECOND_VIP: &str = "10.9.1.2";
+pub const SECOND_VIP6: &str = "2001:db8:9:1::2";
+pub const VIPS: [&str; 4] = [VIP, VIP6, SECOND_VIP, SECOND_VIP6];
 
 /// A virtual server for HTTP on the first VIP, v4 and v6.
 pub const SHOP: &str = "
@@ -16,6 +20,19 @@ pub const SHOP: &str = "
 pub const DNS: &str = "
 - {name: dns, vip: 10.9.1.1, protocol: udp, port: 53, bind: [web]}
 - {name: dns6, vip: '2001:db8:9:1::1', protocol: udp, port: 53, bind: [web6]}
+";
+
+/// Virtual servers for HTTP and UDP of L3 DSR in each pair of families: packets to the first VIPs travel inside
+/// a header of their own family, those to the second ones inside one of the other.
+pub const TUNNELS: &str = "
+- {name: http-4in4, vip: 10.9.1.1, protocol: tcp, port: 80, forward: l3dsr, bind: [web]}
+- {name: http-6in6, vip: '2001:db8:9:1::1', protocol: tcp, port: 80, forward: l3dsr, bind: [web6]}
+- {name: http-4in6, vip: 10.9.1.2, protocol: tcp, port: 80, forward: l3dsr, bind: [web6]}
+- {name: http-6in4, vip: '2001:db8:9:1::2', protocol: tcp, port: 80, forward: l3dsr, bind: [web]}
+- {name: udp-4in4, vip: 10.9.1.1, protocol: udp, port: 53, forward: l3dsr, bind: [web]}
+- {name: udp-6in6, vip: '2001:db8:9:1::1', protocol: udp, port: 53, forward: l3dsr, bind: [web6]}
+- {name: udp-4in6, vip: 10.9.1.2, protocol: udp, port: 53, forward: l3dsr, bind: [web6]}
+- {name: udp-6in4, vip: '2001:db8:9:1::2', protocol: udp, port: 53, forward: l3dsr, bind: [web]}
 ";
 
 /// A lab with so many real servers.
@@ -36,9 +53,9 @@ pub fn serve_http(lab: &Lab, ports: &[u16]) -> Vec<HttpServer> {
         .collect()
 }
 
-/// A UDP server on each real server, for the first VIP, v4 and v6.
+/// A UDP server on each real server, for every VIP.
 pub fn serve_udp(lab: &Lab, ports: &[u16]) -> Vec<UdpServer> {
-    let addresses: Vec<_> = [VIP, VIP6]
+    let addresses: Vec<_> = VIPS
         .into_iter()
         .flat_map(|vip| ports.iter().map(move |&port| (vip, port)))
         .collect();
@@ -46,4 +63,18 @@ pub fn serve_udp(lab: &Lab, ports: &[u16]) -> Vec<UdpServer> {
         .iter()
         .map(|host| UdpServer::start(host, &addresses))
         .collect()
+}
+
+/// `lb decap` on each real server.
+pub fn decapsulate(lab: &Lab, options: &str) -> Vec<Decap> {
+    let decapsulate = |host| lab.decapsulate(host, options).unwrap();
+    lab.real_servers().iter().map(decapsulate).collect()
+}
+
+/// A counter of `lb status --json` or `lb decap --stats --json`.
+#[track_caller]
+pub fn number(value: &Value) -> u64 {
+    value
+        .as_u64()
+        .unwrap_or_else(|| panic!("not a number: {value}"))
 }
