@@ -43,6 +43,8 @@ const HOST_SYSCTLS: &[(&str, &str)] = &[
     // Addresses can be used at once.
     ("ipv6/conf/default/accept_dad", "0"),
     ("ipv6/conf/default/accept_ra", "0"),
+    // Root may ping without a raw socket.
+    ("ipv4/ping_group_range", "0 0"),
 ];
 
 /// A real server never says that it has the VIP.

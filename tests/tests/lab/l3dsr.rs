@@ -1,13 +1,19 @@
 //! L3 DSR: clients reach real servers on any network, through the tunnel to `lb decap`.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    thread::{self, sleep},
+    time::Duration,
+};
 
-use lb_tests::{Builder, Daemon, Lab, named};
+use lb_tests::{Builder, Daemon, Lab, Report, named};
+use nix::sys::signal::Signal;
 use rstest::rstest;
 use serde_json::Value;
 
 use crate::support::{
-    SECOND_VIP, SECOND_VIP6, TUNNELS, VIP, VIP6, decapsulate, number, serve_http, serve_udp,
+    SECOND_VIP, SECOND_VIP6, TUNNELS, VIP, VIP6, VIPS, balance, decapsulate, lab, number,
+    serve_http, serve_udp,
 };
 
 /// The pairs of families: the end of the virtual servers' names in [`TUNNELS`], and the VIP.
@@ -22,6 +28,15 @@ const FAMILIES: [(&str, &str); 4] = [
 fn sum(list: &Value, counter: &str) -> u64 {
     let list = list.as_array().unwrap();
     list.iter().map(|one| number(&one[counter])).sum()
+}
+
+/// How many packets came out of tunnels.
+fn decapsulated(lab: &Lab) -> u64 {
+    let by = |host| {
+        let stats = lab.decap_stats(host, "eth0").unwrap();
+        number(&stats["decapsulated"]["packets"])
+    };
+    lab.real_servers().iter().map(by).sum()
 }
 
 #[rstest]
@@ -86,4 +101,67 @@ fn every_pair_of_families_is_served(
     assert_eq!(decapsulated, sum(all, "packets"));
     let drops = status["drops"].as_object().unwrap();
     assert!(drops.values().all(|count| number(count) == 0), "{drops:?}");
+}
+
+#[test]
+fn a_real_server_serves_with_and_without_a_tunnel() {
+    let lab = lab(2);
+    let _servers = (serve_http(&lab, &[80, 8080]), serve_udp(&lab, &[53]));
+    let _decap = decapsulate(&lab, "");
+    let lb = balance(
+        &lab,
+        "
+- {name: plain, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [web]}
+- {name: tunnel, vip: 10.9.1.1, protocol: tcp, port: 8080, forward: l3dsr, bind: [web]}
+- {name: plain6, vip: '2001:db8:9:1::1', protocol: tcp, port: 80, bind: [web6]}
+- {name: tunnel6, vip: '2001:db8:9:1::1', protocol: tcp, port: 8080, forward: l3dsr, bind: [web6]}
+- {name: dns, vip: 10.9.1.1, protocol: udp, port: 53, bind: [web]}
+- {name: dns-tunnel, vip: 10.9.1.2, protocol: udp, port: 53, forward: l3dsr, bind: [web]}
+",
+    );
+    for (vip, port) in [(VIP, 80), (VIP, 8080), (VIP6, 80), (VIP6, 8080)] {
+        let report = lab.client().http().parallel(8).get((vip, port), 200);
+        report.assert_all_succeeded();
+        assert_eq!(report.by_server().len(), 2);
+    }
+    for vip in [VIP, SECOND_VIP] {
+        for _ in 0..20 {
+            lab.client().udp((vip, 53)).ask("?").unwrap();
+        }
+    }
+    let status = lb.status().unwrap();
+    let packets = |name| number(&named(&status["virtual_servers"], name)["packets"]);
+    assert_eq!([packets("dns"), packets("dns-tunnel")], [20, 20]);
+    let tunnelled: u64 = ["tunnel", "tunnel6", "dns-tunnel"]
+        .map(packets)
+        .iter()
+        .sum();
+    assert_eq!(decapsulated(&lab), tunnelled);
+}
+
+#[rstest]
+#[case::after_sigterm(Signal::SIGTERM)]
+#[case::after_a_crash(Signal::SIGKILL)]
+fn nothing_is_lost_while_lb_decap_ends_and_starts_again(#[case] end: Signal) {
+    let lab = lab(2);
+    let _servers = serve_http(&lab, &[80]);
+    let mut decap = decapsulate(&lab, "");
+    let _lb = balance(&lab, TUNNELS);
+    let report = thread::scope(|scope| {
+        let requests = scope.spawn(|| {
+            let get = |vip| lab.client().http().parallel(8).get((vip, 80), 1000);
+            VIPS.map(get)
+                .into_iter()
+                .fold(Report::default(), Report::and)
+        });
+        while !requests.is_finished() {
+            decap.drain(..).for_each(|decap| {
+                assert_eq!(decap.stop(end).unwrap().success(), end == Signal::SIGTERM)
+            });
+            sleep(Duration::from_millis(100));
+            decap = decapsulate(&lab, "");
+        }
+        requests.join().unwrap()
+    });
+    report.assert_all_succeeded();
 }

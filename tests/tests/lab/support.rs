@@ -1,13 +1,22 @@
 //! What most tests start from.
 
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
 use lb_tests::{Daemon, Decap, HttpServer, Lab, UdpServer};
 use serde_json::Value;
+
+/// For whatever must happen in the end.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The VIPs of the lab.
 pub const VIP: &str = "10.9.1.1";
 pub const VIP6: &str = "2001:db8:9:1::1";
 pub const SECOND_VIP: &str = "10.9.1.2";
 pub const SECOND_VIP6: &str = "2001:db8:9:1::2";
+/// All of them, each with its own real servers in [`TUNNELS`].
 pub const VIPS: [&str; 4] = [VIP, VIP6, SECOND_VIP, SECOND_VIP6];
 
 /// A virtual server for HTTP on the first VIP, v4 and v6.
@@ -69,6 +78,16 @@ pub fn serve_udp(lab: &Lab, ports: &[u16]) -> Vec<UdpServer> {
 pub fn decapsulate(lab: &Lab, options: &str) -> Vec<Decap> {
     let decapsulate = |host| lab.decapsulate(host, options).unwrap();
     lab.real_servers().iter().map(decapsulate).collect()
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not so in time: {what}");
+        sleep(Duration::from_millis(10));
+    }
 }
 
 /// A counter of `lb status --json` or `lb decap --stats --json`.
