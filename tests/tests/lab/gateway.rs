@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use lb_tests::{Lab, PacketSocket, Report, named};
 use serde_json::Value;
 
@@ -99,32 +100,37 @@ fn a_route_that_moves_to_another_router_is_followed_without_a_loss() {
     let lab = behind_router();
     let _servers = (serve_http(&lab, &[80]), decapsulate(&lab, ""));
     let _lb = balance(&lab, TUNNELS);
-    let other = lab.client_router();
-    // It passes packets on to the next router on the link, which it would rather have the sender do.
-    other
-        .sysctls(&[
-            ("ipv4/conf/all/send_redirects", "0"),
-            ("ipv4/conf/eth0/send_redirects", "0"),
-        ])
-        .unwrap();
+    let (router, other) = (lab.router(), lab.client_router());
+    // It passes packets on to the router, on the link that they came by.
+    let silent = [
+        ("ipv4/conf/all/send_redirects", "0"),
+        ("ipv4/conf/eth0/send_redirects", "0"),
+    ];
+    other.sysctls(&silent).unwrap();
+    // Made from the MAC address of the router's first interface (RFC 4291 appendix A).
+    let link_local = "fe80::aff:fe09:fe dev eth0";
     let done = AtomicBool::new(false);
     let report = thread::scope(|scope| {
         let requests = scope.spawn(|| get_until(&lab, &done));
-        for (network, router) in [
-            ("10.11.0.0/16", other.v4()),
-            ("2001:db8:b::/48", other.v6()),
+        for (network, via, next_hop) in [
+            ("10.11.0.0/16", "10.9.0.253", other),
+            ("2001:db8:b::/48", "2001:db8:9::253", other),
+            // A gateway of IPv6 for IPv4, too (RFC 8950).
+            ("10.11.0.0/16", &format!("inet6 {link_local}"), router),
+            ("2001:db8:b::/48", link_local, router),
         ] {
-            let arrived = PacketSocket::open(other, "eth0");
+            let arrived = PacketSocket::open(next_hop, "eth0");
             lab.balancer()
-                .ip(&format!("route change {network} via {router}"));
-            let by_way_of_it = |frame: &[u8]| {
+                .ip(&format!("route change {network} via {via}"));
+            let network: IpNet = network.parse().unwrap();
+            let by_this_way = |frame: &[u8]| {
                 capsule(frame).is_some_and(|capsule| {
-                    let [source, _] = capsule.outer;
-                    capsule.destination_mac == other.mac() && source.is_ipv4() == router.is_ipv4()
+                    let [_, server] = capsule.outer;
+                    capsule.destination_mac == next_hop.mac() && network.contains(&server)
                 })
             };
-            let frame = arrived.receive(PATIENCE, by_way_of_it);
-            assert!(frame.is_some(), "nothing for {network} by way of {router}");
+            let frame = arrived.receive(PATIENCE, by_this_way);
+            assert!(frame.is_some(), "nothing for {network} by way of {via}");
         }
         sleep(Duration::from_millis(500));
         done.store(true, Ordering::Relaxed);

@@ -6,11 +6,14 @@ use std::{
     time::Duration,
 };
 
-use lb_tests::{Builder, Host, Lab};
+use etherparse::{Icmpv4Type, Icmpv6Type, SlicedPacket, TransportSlice};
+use lb_tests::{Builder, Host, Lab, PacketSocket};
 use rstest::rstest;
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{DNS, TUNNELS, VIP, VIP6, VIPS, balance, decapsulate, serve_udp, wait_until};
+use crate::support::{
+    DNS, PATIENCE, TUNNELS, VIP, VIP6, VIPS, balance, decapsulate, serve_udp, wait_until,
+};
 
 /// A socket of a server for one client, which is told of ICMP errors.
 fn connection(server: &Host, from: SocketAddr, to: SocketAddr) -> io::Result<UdpSocket> {
@@ -53,5 +56,53 @@ fn a_real_server_learns_that_the_client_closed_its_port(
                 told.unwrap_err().kind() == ErrorKind::ConnectionRefused
             });
         }
+    }
+}
+
+#[test]
+fn a_real_server_learns_that_its_answer_got_lost_in_a_loop() {
+    let lab = Lab::builder()
+        .real_servers(0)
+        .behind_router(3)
+        .build()
+        .unwrap();
+    let _servers = (serve_udp(&lab, &[53]), decapsulate(&lab, ""));
+    let _lb = balance(&lab, TUNNELS);
+    for vip in VIPS {
+        let flow = lab.client().udp((vip, 53));
+        let name = flow.ask("?").unwrap().server;
+        let mut servers = lab.real_servers().iter();
+        let server = servers.find(|host| host.name() == name).unwrap();
+        let gateway = if vip.contains(':') {
+            "2001:db8:b::254"
+        } else {
+            "10.11.0.254"
+        };
+        let set_hop_limit = |hops| {
+            server.ip(&format!(
+                "route change default via {gateway} hoplimit {hops}"
+            ));
+        };
+        let arrived = PacketSocket::open(server, "eth0");
+        // The router finds it used up.
+        set_hop_limit(1);
+        flow.send("?").unwrap();
+        let time_exceeded = |frame: &[u8]| {
+            let packet = SlicedPacket::from_ethernet(frame).ok();
+            match packet.and_then(|packet| packet.transport) {
+                Some(TransportSlice::Icmpv4(icmp)) => {
+                    matches!(icmp.icmp_type(), Icmpv4Type::TimeExceeded(_))
+                }
+                Some(TransportSlice::Icmpv6(icmp)) => {
+                    matches!(icmp.icmp_type(), Icmpv6Type::TimeExceeded(_))
+                }
+                _ => false,
+            }
+        };
+        assert!(
+            arrived.receive(PATIENCE, time_exceeded).is_some(),
+            "{name} is not told about {vip}"
+        );
+        set_hop_limit(64);
     }
 }

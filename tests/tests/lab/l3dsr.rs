@@ -12,8 +12,8 @@ use rstest::rstest;
 use serde_json::Value;
 
 use crate::support::{
-    SECOND_VIP, SECOND_VIP6, TUNNELS, VIP, VIP6, VIPS, balance, decapsulate, lab, number,
-    serve_http, serve_udp,
+    SECOND_VIP, SECOND_VIP6, SHOP, TUNNELS, VIP, VIP6, VIPS, balance, balance_in_mode, decapsulate,
+    lab, number, serve_http, serve_udp,
 };
 
 /// The pairs of families: the end of the virtual servers' names in [`TUNNELS`], and the VIP.
@@ -50,9 +50,7 @@ fn every_pair_of_families_is_served(
     let lab = lab.build().unwrap();
     let _servers = (serve_http(&lab, &[80]), serve_udp(&lab, &[53]));
     let _decap = decapsulate(&lab, "");
-    let config = lab.config(TUNNELS);
-    let config = config.replace("xdp: auto", &format!("xdp: {mode}"));
-    let lb = Daemon::start(&lab, &config).unwrap();
+    let lb = balance_in_mode(&lab, TUNNELS, mode);
     for (name, vip) in FAMILIES {
         let report = lab.client().http().parallel(16).get((vip, 80), 200);
         report.assert_all_succeeded();
@@ -164,4 +162,32 @@ fn nothing_is_lost_while_lb_decap_ends_and_starts_again(#[case] end: Signal) {
         requests.join().unwrap()
     });
     report.assert_all_succeeded();
+}
+
+#[test]
+fn nothing_is_lost_when_a_virtual_server_changes_to_a_tunnel_and_back() {
+    let lab = lab(2);
+    let _servers = serve_http(&lab, &[80]);
+    let _decap = decapsulate(&lab, "");
+    let plain = lab.config(SHOP);
+    let tunnel = lab.config(&SHOP.replace("bind:", "forward: l3dsr, bind:"));
+    let lb = Daemon::start(&lab, &plain).unwrap();
+    let report = thread::scope(|scope| {
+        let requests = scope.spawn(|| {
+            let get = |vip| lab.client().http().parallel(8).get((vip, 80), 2000);
+            get(VIP).and(get(VIP6))
+        });
+        while !requests.is_finished() {
+            for (config, forward) in [(&tunnel, "l3dsr"), (&plain, "l2dsr")] {
+                lab.write_config(config).unwrap();
+                let so = |status: &Value| {
+                    named(&status["virtual_servers"], "shop")["forward"] == forward
+                };
+                lb.wait_until(forward, so).unwrap();
+            }
+        }
+        requests.join().unwrap()
+    });
+    report.assert_all_succeeded();
+    assert!(decapsulated(&lab) > 0);
 }

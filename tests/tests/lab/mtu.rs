@@ -4,8 +4,8 @@ use lb_tests::{Host, HttpClient, Lab, Namespace};
 use rstest::rstest;
 
 use crate::support::{
-    PATIENCE, SECOND_VIP, SECOND_VIP6, TUNNELS, VIP, VIP6, VIPS, balance, decapsulate, number,
-    serve_http, wait_until,
+    PATIENCE, SECOND_VIP, SECOND_VIP6, TUNNELS, VIP, VIP6, VIPS, balance, balance_in_mode,
+    decapsulate, number, serve_http, wait_until,
 };
 
 const TEN_MB: usize = 10_000_000;
@@ -50,11 +50,13 @@ fn lab() -> Lab {
         .unwrap()
 }
 
-#[test]
-fn a_large_upload_finds_the_mtu_of_the_tunnel_and_a_large_download_needs_none() {
+#[rstest]
+fn a_large_upload_finds_the_mtu_of_the_tunnel_and_a_large_download_needs_none(
+    #[values("native", "generic")] mode: &str,
+) {
     let lab = lab();
     let _servers = (serve_http(&lab, &[80]), decapsulate(&lab, ""));
-    let lb = balance(&lab, TUNNELS);
+    let lb = balance_in_mode(&lab, TUNNELS, mode);
     for (vip, mtu) in inner_mtus(1500) {
         let report = http(&lab)
             .path(format!("/bytes/{TEN_MB}"))

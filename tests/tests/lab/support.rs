@@ -54,6 +54,13 @@ pub fn balance<'a>(lab: &'a Lab, virtual_servers: &str) -> Daemon<'a> {
     Daemon::start(lab, &lab.config(virtual_servers)).unwrap()
 }
 
+/// As [`balance`], with XDP attached in this mode.
+pub fn balance_in_mode<'a>(lab: &'a Lab, virtual_servers: &str, mode: &str) -> Daemon<'a> {
+    let config = lab.config(virtual_servers);
+    let config = config.replace("xdp: auto", &format!("xdp: {mode}"));
+    Daemon::start(lab, &config).unwrap()
+}
+
 /// An HTTP server on each real server.
 pub fn serve_http(lab: &Lab, ports: &[u16]) -> Vec<HttpServer> {
     lab.real_servers()

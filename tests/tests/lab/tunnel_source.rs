@@ -7,7 +7,7 @@ use rstest::rstest;
 
 use crate::{
     frames::capsule,
-    support::{TUNNELS, VIP, VIP6, decapsulate, number, serve_udp},
+    support::{TUNNELS, VIP, VIP6, balance, decapsulate, lab, number, serve_udp, wait_until},
 };
 
 const FLOWS: usize = 100;
@@ -57,4 +57,22 @@ fn outer_headers_come_from_the_balancers_addresses_or_are_spread(
     }
     let stats = lab.decap_stats(lab.real_server(1), "eth0").unwrap();
     assert_eq!(number(&stats["decapsulated"]["packets"]), 2 * FLOWS as u64);
+}
+
+#[test]
+fn outer_headers_come_from_the_balancers_new_address_when_it_has_changed() {
+    let lab = lab(1);
+    let _servers = serve_udp(&lab, &[53]);
+    let _decap = decapsulate(&lab, "--from 10.9.0.2 --from 2001:db8:9::2");
+    let _lb = balance(&lab, TUNNELS);
+    let is_answered = |vip| lab.client().udp((vip, 53)).ask("?").is_ok();
+    for (vip, old, new) in [
+        (VIP, "10.9.0.1/16", "10.9.0.2/16"),
+        (VIP6, "2001:db8:9::1/48", "2001:db8:9::2/48"),
+    ] {
+        assert!(!is_answered(vip));
+        lab.balancer().ip(&format!("addr del {old} dev eth0"));
+        lab.balancer().ip(&format!("addr add {new} dev eth0"));
+        wait_until(&format!("packets come from {new}"), || is_answered(vip));
+    }
 }
