@@ -50,7 +50,7 @@ const QUOTED: usize = 8;
 pub enum Parsed {
     /// A packet of a TCP or UDP flow, in its usual form.
     Ip(IpPacket),
-    /// A fragment, a packet with extension headers, or an ICMP error. See [`crate::Tables::forget`].
+    /// A fragment, a packet with extension headers, or an ICMP error. See [`crate::State::forget`].
     UnusualIp(IpPacket),
     /// Who has an IPv4 address?
     ArpRequest(ArpRequest),
