@@ -1,6 +1,7 @@
 //! Making a lab: namespaces, cables, addresses.
 
 use std::{
+    collections::BTreeSet,
     fs, iter,
     net::IpAddr,
     process,
@@ -24,6 +25,14 @@ use crate::{
 const BALANCER: u8 = 1;
 const FIRST_REAL_SERVER: u8 = 11;
 const CLIENT: u8 = 100;
+const CLIENT_ROUTER: u8 = 253;
+const ROUTER: u8 = 254;
+
+/// Where the balancer is.
+const FIRST_SEGMENT: u8 = 1;
+const SECOND_SEGMENT: u8 = 2;
+const BEHIND_ROUTER: u8 = 3;
+const BEHIND_CLIENT_ROUTER: u8 = 4;
 
 /// Every host of a lab starts with these, whatever the machine's own settings are.
 const HOST_SYSCTLS: &[(&str, &str)] = &[
@@ -34,6 +43,8 @@ const HOST_SYSCTLS: &[(&str, &str)] = &[
     // Addresses can be used at once.
     ("ipv6/conf/default/accept_dad", "0"),
     ("ipv6/conf/default/accept_ra", "0"),
+    // Root may ping without a raw socket.
+    ("ipv4/ping_group_range", "0 0"),
 ];
 
 /// A real server never says that it has the VIP.
@@ -41,6 +52,9 @@ const REAL_SERVER_SYSCTLS: &[(&str, &str)] = &[
     ("ipv4/conf/all/arp_ignore", "1"),
     ("ipv4/conf/all/arp_announce", "2"),
 ];
+
+const ROUTER_SYSCTLS: &[(&str, &str)] =
+    &[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")];
 
 /// What makes a veth behave as a cable: checksums are whole, and tags inside the frame, when XDP sees it.
 const CABLE_FEATURES: &[(&str, bool)] = &[
@@ -55,7 +69,9 @@ pub struct Builder {
     name: Option<String>,
     real_servers: u8,
     on_second_segment: u8,
+    behind_router: u8,
     client_addresses: u8,
+    mtu_towards_client: Option<u16>,
     vips: Vec<IpAddr>,
 }
 
@@ -66,7 +82,9 @@ impl Default for Builder {
             name: None,
             real_servers: 1,
             on_second_segment: 0,
+            behind_router: 0,
             client_addresses: 1,
+            mtu_towards_client: None,
             vips: vips.map(|vip| vip.parse().expect("an address")).into(),
         }
     }
@@ -95,6 +113,24 @@ impl Builder {
     pub fn on_second_segment(self, on_second_segment: u8) -> Self {
         Self {
             on_second_segment,
+            ..self
+        }
+    }
+
+    /// So many more real servers on a segment behind a router, which is next to the balancer. They answer
+    /// by way of the router, so answers do not pass the balancer.
+    pub fn behind_router(self, behind_router: u8) -> Self {
+        Self {
+            behind_router,
+            ..self
+        }
+    }
+
+    /// The client is on a segment of its own, behind a router next to the balancer that forwards packets
+    /// of at most `mtu` bytes to it. All links take 1500 bytes, so only this router can tell.
+    pub fn client_behind_router(self, mtu: u16) -> Self {
+        Self {
+            mtu_towards_client: Some(mtu),
             ..self
         }
     }
@@ -148,11 +184,13 @@ impl Builder {
                 legs,
             })
         });
-        let mut next = || hosts.next().expect("a lab has a client and a balancer");
+        let mut next = || hosts.next().expect("it is one of the hosts");
         let lab = Lab {
             switch: Namespace::open(format!("{name}-switch"))?,
             client: next()?,
             balancer: next()?,
+            router: self.has_router().then(&mut next).transpose()?,
+            client_router: self.mtu_towards_client.map(|_| next()).transpose()?,
             real_servers: hosts.collect::<Result<_>>()?,
             name,
             _remains: remains,
@@ -162,34 +200,42 @@ impl Builder {
         Ok(lab)
     }
 
-    /// Names and legs of the client, the balancer, and the real servers.
+    fn has_router(&self) -> bool {
+        self.behind_router > 0
+    }
+
+    /// Names and legs of the client, the balancer, the routers that are wanted, and the real servers.
     fn hosts(&self) -> Vec<(String, Vec<Leg>)> {
-        let segments = if self.on_second_segment > 0 {
-            1..=2
-        } else {
-            1..=1
+        let host = |name: &str, host, segments: &[Option<u8>]| {
+            let segments = segments.iter().flatten();
+            let legs = segments.map(|&segment| Leg { segment, host }).collect();
+            (name.to_owned(), legs)
         };
-        let everywhere = |host| {
-            segments
-                .clone()
-                .map(|segment| Leg { segment, host })
-                .collect()
-        };
-        let real_server = |index| {
-            let segment = if index < self.real_servers { 1 } else { 2 };
-            (
-                format!("web-{}", index + 1),
-                vec![Leg {
-                    segment,
-                    host: FIRST_REAL_SERVER + index,
-                }],
-            )
-        };
+        let first = Some(FIRST_SEGMENT);
+        let second = (self.on_second_segment > 0).then_some(SECOND_SEGMENT);
+        let clients = self.mtu_towards_client.map(|_| BEHIND_CLIENT_ROUTER);
         let mut hosts = vec![
-            ("client".into(), everywhere(CLIENT)),
-            ("balancer".into(), everywhere(BALANCER)),
+            host("client", CLIENT, &[clients.or(first), second]),
+            host("balancer", BALANCER, &[first, second]),
         ];
-        hosts.extend((0..self.real_servers + self.on_second_segment).map(real_server));
+        if self.has_router() {
+            hosts.push(host("router", ROUTER, &[first, Some(BEHIND_ROUTER)]));
+        }
+        if clients.is_some() {
+            hosts.push(host("client-router", CLIENT_ROUTER, &[first, clients]));
+        }
+        let places = [
+            (self.real_servers, FIRST_SEGMENT),
+            (self.on_second_segment, SECOND_SEGMENT),
+            (self.behind_router, BEHIND_ROUTER),
+        ];
+        let segments = places
+            .into_iter()
+            .flat_map(|(count, segment)| iter::repeat_n(segment, count.into()));
+        hosts.extend(segments.zip(0..).map(|(segment, index)| {
+            let name = format!("web-{}", index + 1);
+            host(&name, FIRST_REAL_SERVER + index, &[Some(segment)])
+        }));
         hosts
     }
 
@@ -201,24 +247,27 @@ impl Builder {
                 .iter()
                 .zip(0..)
                 .flat_map(|(leg, n)| interface(*leg, n));
-            ip_batch(
-                Some(host),
-                iter::once("link set dev lo up".into()).chain(legs),
-            )?;
+            let loopback = iter::once("link set dev lo up".into());
+            ip_batch(Some(host), loopback.chain(legs).chain(routes(lab, host)))?;
         }
         let more = (1..self.client_addresses).map(|n| Leg {
-            segment: 1,
             host: CLIENT + n,
+            ..lab.client.legs[0]
         });
         ip_batch(Some(&lab.client), more.flat_map(|leg| addresses(leg, 0)))?;
+        for router in [&lab.router, &lab.client_router].into_iter().flatten() {
+            router.sysctls(ROUTER_SYSCTLS)?;
+        }
+        if let (Some(router), Some(mtu)) = (&lab.client_router, self.mtu_towards_client) {
+            ip_batch(Some(router), routes_with_mtu(mtu))?;
+        }
         for server in &lab.real_servers {
             server.sysctls(REAL_SERVER_SYSCTLS)?;
             let vips = self
                 .vips
                 .iter()
                 .map(|vip| format!("addr add {vip} dev lo{}", nodad(*vip)));
-            let routes = (server.legs[0].segment == 2).then(routes_to_first_segment);
-            ip_batch(Some(server), vips.chain(routes.into_iter().flatten()))?;
+            ip_batch(Some(server), vips)?;
         }
         Ok(())
     }
@@ -236,6 +285,8 @@ fn unique_name() -> String {
 fn hosts(lab: &Lab) -> impl Iterator<Item = &Host> + Clone {
     [&lab.client, &lab.balancer]
         .into_iter()
+        .chain(&lab.router)
+        .chain(&lab.client_router)
         .chain(&lab.real_servers)
 }
 
@@ -263,12 +314,10 @@ fn wire(lab: &Lab) -> Result<()> {
     });
     ip_batch(None, cables)?;
 
-    let bridges = lab.balancer.legs.iter().map(|leg| {
-        format!(
-            "link add {} up type bridge forward_delay 0 mcast_snooping 1",
-            leg.bridge()
-        )
-    });
+    let bridges: BTreeSet<_> = legs.clone().map(|(_, leg, _)| leg.bridge()).collect();
+    let bridges = bridges
+        .into_iter()
+        .map(|bridge| format!("link add {bridge} up type bridge forward_delay 0 mcast_snooping 1"));
     let ports = legs.clone().map(|(host, leg, _)| {
         format!("link set dev {} master {} up", host.port(leg), leg.bridge())
     });
@@ -299,16 +348,34 @@ fn addresses(leg: Leg, n: u8) -> [String; 2] {
     ]
 }
 
-/// By way of the client, which has a leg on both segments.
-fn routes_to_first_segment() -> [String; 2] {
-    let client = Leg {
-        segment: 2,
-        host: CLIENT,
-    };
-    [
-        format!("route add 10.9.0.0/16 via {}", client.v4()),
-        format!("route add 2001:db8:9::/48 via {}", client.v6()),
-    ]
+/// The ways of a host to the segments that it is not on.
+fn routes(lab: &Lab, host: &Host) -> Vec<String> {
+    let place = host.legs[0].segment;
+    let routers = lab.router.iter().chain(&lab.client_router);
+    // Real servers on the second segment have only the client to talk to.
+    let ways_out = iter::once(&lab.client)
+        .chain(routers.clone())
+        .filter_map(|gateway| gateway.legs.get(1))
+        .filter(|leg| leg.segment == place)
+        .map(|&leg| (["0.0.0.0/0".into(), "::/0".into()], leg));
+    let ways_in = routers
+        .filter(|router| place == FIRST_SEGMENT && router.name != host.name)
+        .map(|router| (router.legs[1].networks(), router.legs[0]));
+    ways_out
+        .chain(ways_in)
+        .flat_map(|([v4, v6], gateway)| {
+            [
+                format!("route add {v4} via {}", gateway.v4()),
+                format!("route add {v6} via {}", gateway.v6()),
+            ]
+        })
+        .collect()
+}
+
+/// Of the client router: narrower than the segment, so that these win, and wide enough for every client.
+fn routes_with_mtu(mtu: u16) -> [String; 2] {
+    let [v4, v6] = ["10.12.0.0/24", "2001:db8:c::/64"];
+    [v4, v6].map(|to| format!("route add {to} dev eth1 mtu {mtu}"))
 }
 
 fn nodad(address: IpAddr) -> &'static str {

@@ -7,9 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::{
-    Request,
+    Method, Request,
     body::Bytes,
     client::conn::http1::{SendRequest, handshake},
 };
@@ -18,7 +18,7 @@ use tokio::{net::TcpSocket, task::JoinSet, time::timeout};
 
 use crate::{
     Namespace,
-    http_server::{CLIENT_HEADER, SERVER_HEADER},
+    http_server::{CLIENT_HEADER, RECEIVED_HEADER, SERVER_HEADER},
     service::{address, single_threaded},
 };
 
@@ -36,6 +36,7 @@ pub struct HttpClient<'a> {
 struct Strand {
     source: Option<IpAddr>,
     path: String,
+    body: Bytes,
     keep_alive: bool,
     timeout: Duration,
 }
@@ -60,8 +61,10 @@ pub struct Reply {
     pub client_seen: SocketAddr,
     /// HTTP status.
     pub status: u16,
-    /// Length of the body in bytes.
+    /// Length of the answer's body in bytes.
     pub length: usize,
+    /// Length of the request's body as the server received it.
+    pub received: usize,
     /// From the first SYN, or with a kept connection from the request, to the last byte.
     pub elapsed: Duration,
 }
@@ -74,6 +77,7 @@ impl<'a> HttpClient<'a> {
         let strand = Strand {
             source: None,
             path: "/".into(),
+            body: Bytes::new(),
             keep_alive: false,
             timeout: Duration::from_secs(5),
         };
@@ -93,6 +97,12 @@ impl<'a> HttpClient<'a> {
     /// Asks for this path.
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.strand.path = path.into();
+        self
+    }
+
+    /// Sends (POST) so many bytes with each request.
+    pub fn upload(mut self, length: usize) -> Self {
+        self.strand.body = vec![b'x'; length].into();
         self
     }
 
@@ -132,7 +142,7 @@ impl<'a> HttpClient<'a> {
 
 /// An open connection and its own address.
 struct Connection {
-    sender: SendRequest<Empty<Bytes>>,
+    sender: SendRequest<Full<Bytes>>,
     source: SocketAddr,
 }
 
@@ -159,7 +169,14 @@ impl Strand {
             Some(connection) => connection,
             None => self.connect(to).await?,
         };
-        let request = Request::get(&self.path)
+        let method = if self.body.is_empty() {
+            Method::GET
+        } else {
+            Method::POST
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(&self.path)
             .header("host", to.to_string())
             .header(
                 "connection",
@@ -169,7 +186,7 @@ impl Strand {
                     "close"
                 },
             )
-            .body(Empty::new())?;
+            .body(Full::new(self.body.clone()))?;
         let from = connection.source;
         let response = connection.sender.send_request(request).await;
         let response = response.with_context(|| format!("no answer to {from}"))?;
@@ -181,6 +198,7 @@ impl Strand {
                 .into())
         };
         let (server, client_seen) = (text(SERVER_HEADER)?, text(CLIENT_HEADER)?.parse()?);
+        let received = text(RECEIVED_HEADER)?.parse()?;
         let status = response.status().as_u16();
         let body = response.into_body().collect().await;
         let length = body
@@ -197,6 +215,7 @@ impl Strand {
             client_seen,
             status,
             length,
+            received,
             elapsed,
         })
     }

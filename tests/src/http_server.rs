@@ -8,10 +8,12 @@ use std::{
 
 use axum::{
     Router,
+    body::Body,
     extract::{ConnectInfo, State},
     http::Uri,
     response::IntoResponse,
 };
+use http_body_util::BodyExt;
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
@@ -23,6 +25,8 @@ use crate::{
 pub(crate) const SERVER_HEADER: &str = "x-server";
 /// Header that holds the client's address as the server saw it.
 pub(crate) const CLIENT_HEADER: &str = "x-client";
+/// Header that holds the length of the request's body as the server received it.
+pub(crate) const RECEIVED_HEADER: &str = "x-received";
 
 /// An HTTP server on every address of a host, v4 and v6. It answers any path with 200 and a line of
 /// text, and `/bytes/N` with N bytes. Dropping it closes its ports: clients are refused.
@@ -86,7 +90,12 @@ async fn answer(
     State(Answerer { name, delay }): State<Answerer>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     uri: Uri,
+    mut body: Body,
 ) -> impl IntoResponse {
+    let mut received = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        received += frame.data_ref().map_or(0, |data| data.len());
+    }
     let client = canonical(client);
     let delay = *delay.lock().unwrap();
     sleep(delay).await;
@@ -102,6 +111,7 @@ async fn answer(
         [
             (SERVER_HEADER, name.to_string()),
             (CLIENT_HEADER, client.to_string()),
+            (RECEIVED_HEADER, received.to_string()),
         ],
         body,
     )

@@ -9,7 +9,9 @@ use std::{
 use crate::{Builder, HttpClient, Namespace, UdpClient, remains, service::address};
 
 /// Hosts on a switch: the balancer `10.9.0.1`, a client from `10.9.0.100` on, real servers from
-/// `10.9.0.11` on, VIPs in `10.9.1.0/24`; and the same in IPv6 below `2001:db8:9::/48`.
+/// `10.9.0.11` on, VIPs in `10.9.1.0/24`; and the same in IPv6 below `2001:db8:9::/48`. On further segments
+/// if wanted: real servers in `10.10.0.0/16` (the second segment) and `10.11.0.0/16` (behind a router), the
+/// client in `10.12.0.0/16` (behind a router of its own).
 ///
 /// Every real server carries every VIP on its loopback, and keeps quiet about it.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub struct Lab {
     pub(crate) switch: Namespace,
     pub(crate) client: Host,
     pub(crate) balancer: Host,
+    pub(crate) router: Option<Host>,
+    pub(crate) client_router: Option<Host>,
     pub(crate) real_servers: Vec<Host>,
     pub(crate) _remains: Remains,
 }
@@ -34,7 +38,7 @@ pub struct Host {
 /// A host's connection to a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Leg {
-    /// 1 is `10.9.0.0/16` and `2001:db8:9::/48`; 2 is `10.10.0.0/16` and `2001:db8:a::/48`.
+    /// 1 is `10.9.0.0/16` and `2001:db8:9::/48`; 2 is `10.10.0.0/16` and `2001:db8:a::/48`; and so on.
     pub(crate) segment: u8,
     /// The last number of the addresses, in IPv6 written with the same digits.
     pub(crate) host: u8,
@@ -81,6 +85,20 @@ impl Lab {
     /// The machine that `lb` runs on.
     pub fn balancer(&self) -> &Host {
         &self.balancer
+    }
+
+    /// The router that real servers are behind, with its `eth0` next to the balancer. Panics if there is none.
+    #[track_caller]
+    pub fn router(&self) -> &Host {
+        self.router.as_ref().expect("real servers behind a router")
+    }
+
+    /// The router that the client is behind, with its `eth0` next to the balancer. Panics if there is none.
+    #[track_caller]
+    pub fn client_router(&self) -> &Host {
+        self.client_router
+            .as_ref()
+            .expect("a client behind a router")
     }
 
     /// The real server `web-NUMBER`, counted from 1.
@@ -226,6 +244,15 @@ impl Leg {
         let text = format!("2001:db8:{:x}::{}", 8 + self.segment, self.host);
         text.parse()
             .expect("decimal digits are hexadecimal digits too")
+    }
+
+    /// The networks of its segment.
+    pub(crate) fn networks(self) -> [String; 2] {
+        let network = Self { host: 0, ..self };
+        [
+            format!("{}/16", network.v4()),
+            format!("{}/48", network.v6()),
+        ]
     }
 
     pub(crate) fn mac(self) -> [u8; 6] {

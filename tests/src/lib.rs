@@ -27,6 +27,7 @@ mod lab;
 mod namespace;
 mod packet_socket;
 mod pass_program;
+mod ping;
 mod process;
 mod remains;
 mod service;

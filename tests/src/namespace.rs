@@ -76,7 +76,7 @@ impl Namespace {
     }
 
     /// Writes sysctls, each a path below `/proc/sys/net` and its value.
-    pub(crate) fn sysctls(&self, settings: &[(&str, &str)]) -> Result<()> {
+    pub fn sysctls(&self, settings: &[(&str, &str)]) -> Result<()> {
         self.run(|| {
             settings.iter().try_for_each(|(key, value)| {
                 let path = Path::new("/proc/sys/net").join(key);

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use socket2::{Domain, Socket, Type};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -60,11 +61,17 @@ async fn echo(socket: tokio::net::UdpSocket, name: String) {
 }
 
 fn open(namespace: &Namespace, local: SocketAddr) -> UdpSocket {
-    let socket = namespace
-        .run(|| UdpSocket::bind(local))
-        .unwrap_or_else(|error| panic!("{} cannot bind {local}: {error}", namespace.name()));
-    socket.set_nonblocking(true).expect("it is a socket");
-    socket
+    let open = || -> io::Result<UdpSocket> {
+        let socket = Socket::new(Domain::for_address(local), Type::DGRAM, None)?;
+        // A process that is just being started elsewhere may still hold the socket of a server before this
+        // one, and a real server may have sockets for single clients, too.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&local.into())?;
+        Ok(socket.into())
+    };
+    let socket = namespace.run(open);
+    socket.unwrap_or_else(|error| panic!("{} cannot bind {local}: {error}", namespace.name()))
 }
 
 /// A client that sends from one port to one address: a flow.
@@ -108,11 +115,16 @@ impl UdpClient {
 
     /// Sends a datagram and waits for its answer.
     pub fn ask(&self, payload: &str) -> io::Result<UdpReply> {
-        self.socket.send(payload.as_bytes())?;
+        self.send(payload)?;
         self.receive()
     }
 
-    /// Waits for an answer to a datagram of this flow that was sent in another way.
+    /// Sends a datagram.
+    pub fn send(&self, payload: &str) -> io::Result<()> {
+        self.socket.send(payload.as_bytes()).map(drop)
+    }
+
+    /// Waits for an answer to a datagram of this flow that was sent before, or in another way.
     pub fn receive(&self) -> io::Result<UdpReply> {
         let mut buffer = [0; 1 << 16];
         let length = self.socket.recv(&mut buffer)?;

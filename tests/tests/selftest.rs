@@ -247,3 +247,50 @@ fn assert_nothing_left_of(lab: &str) {
         assert!(left.is_empty(), "{directory}: {left:?}");
     }
 }
+
+#[test]
+fn hosts_behind_routers_reach_each_other() {
+    let lab = Lab::builder()
+        .real_servers(1)
+        .behind_router(1)
+        .client_behind_router(1300)
+        .build()
+        .unwrap();
+    assert_eq!(lab.client().v4().to_string(), "10.12.0.100");
+    assert_eq!(lab.real_server(2).v6().to_string(), "2001:db8:b::12");
+    let client = lab.client().http().path("/bytes/100000");
+    for server in lab.real_servers() {
+        let _server = HttpServer::start(server, &[80]);
+        for (address, client_address) in [
+            (server.v4(), lab.client().v4()),
+            (server.v6(), lab.client().v6()),
+        ] {
+            client.get((address, 80), 1).assert_all_succeeded();
+            lab.balancer()
+                .http()
+                .get((address, 80), 1)
+                .assert_all_succeeded();
+            let route = server.ip(&format!("route get {client_address}"));
+            assert!(route.contains("mtu 1300"), "{route}");
+        }
+    }
+}
+
+#[test]
+fn an_upload_arrives_in_full() {
+    let lab = lab(1);
+    let server = lab.real_server(1);
+    let _server = HttpServer::start(server, &[80]);
+    let report = lab
+        .client()
+        .http()
+        .upload(3_000_000)
+        .get((server.v4(), 80), 2);
+    report.assert_all_succeeded();
+    assert!(
+        report
+            .replies
+            .iter()
+            .all(|reply| reply.received == 3_000_000)
+    );
+}

@@ -200,7 +200,7 @@ fn link(
         (None, _) => return Err(format!("looking up the way to {}", server.address)),
     };
     match (virtual_server.forward, gateway) {
-        (Forward::L2dsr, None) => Ok(link),
+        (Forward::L2dsr, None) => with_room(link, virtual_server.vip, server.address, 0),
         (Forward::L2dsr, Some(gateway)) => Err(format!(
             "{} is behind the router {gateway}: l2dsr needs a directly connected server (l3dsr does not)",
             server.address
@@ -252,22 +252,27 @@ fn encapsulated(
     let outer_source = configured
         .or(source.map(IpNet::from))
         .ok_or_else(|| format!("this host has no address to send from to {server}"))?;
-    let mtu = link.mtu.min(MOST_MTU);
-    let least = overhead
-        + match vip {
-            IpAddr::V4(_) => LEAST_MTU_V4,
-            IpAddr::V6(_) => LEAST_MTU_V6,
-        };
-    if mtu < least {
-        return Err(format!(
-            "the MTU towards {server} is {mtu}: l3dsr of VIP {vip} needs {least} or more"
-        ));
-    }
-    Ok(Link {
-        mtu,
+    let link = Link {
+        mtu: link.mtu.min(MOST_MTU),
         outer_source: Some(outer_source),
         ..link
-    })
+    };
+    with_room(link, vip, server, overhead)
+}
+
+/// A link whose MTU leaves packets of the VIP, behind `overhead` bytes, as long as they must be able to be.
+fn with_room(link: Link, vip: IpAddr, server: IpAddr, overhead: u32) -> Result<Link, String> {
+    let least = match vip {
+        IpAddr::V4(_) => LEAST_MTU_V4,
+        IpAddr::V6(_) => LEAST_MTU_V6,
+    } + overhead;
+    if link.mtu < least {
+        return Err(format!(
+            "the MTU towards {server} is {}: VIP {vip} needs {least} or more",
+            link.mtu
+        ));
+    }
+    Ok(link)
 }
 
 #[cfg(test)]

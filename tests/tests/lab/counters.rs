@@ -5,13 +5,7 @@ use std::collections::BTreeMap;
 use lb_tests::named;
 use serde_json::Value;
 
-use crate::support::{DNS, SHOP, VIP, VIP6, balance, lab, serve_http, serve_udp};
-
-fn number(value: &Value) -> u64 {
-    value
-        .as_u64()
-        .unwrap_or_else(|| panic!("not a number: {value}"))
-}
+use crate::support::{DNS, SHOP, VIP, VIP6, balance, lab, number, serve_http, serve_udp};
 
 /// The sum of a counter over a virtual server's real servers.
 fn sum(virtual_server: &Value, counter: &str) -> u64 {

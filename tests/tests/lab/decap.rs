@@ -5,7 +5,7 @@ use std::{
     process::Output,
     sync::atomic::{AtomicBool, Ordering},
     thread::{self, sleep},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use etherparse::{IpEcn, IpFragOffset, IpHeaders};
@@ -17,10 +17,9 @@ use serde_json::{Value, json};
 use crate::{
     frames::{datagram, encapsulated, ip_header},
     interfaces::xdp_mode,
-    support::{VIP, VIP6, lab, serve_udp},
+    support::{PATIENCE, VIP, VIP6, lab, serve_udp, wait_until},
 };
 
-const PATIENCE: Duration = Duration::from_secs(10);
 const PAYLOAD: &str = "is anybody there?";
 /// Not on the real servers.
 const OTHER_VIP: &str = "10.9.1.77";
@@ -105,16 +104,6 @@ fn start(lab: &Lab, options: &str) -> Decap {
 
 fn stats(lab: &Lab) -> Value {
     lab.decap_stats(lab.real_server(1), "eth0").unwrap()
-}
-
-/// Waits until something is so.
-#[track_caller]
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "not so in time: {what}");
-        sleep(Duration::from_millis(10));
-    }
 }
 
 #[rstest]

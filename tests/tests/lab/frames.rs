@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use etherparse::{
-    ArpEthIpv4Packet, ArpOperation, Icmpv6Type, IpHeaders, IpNumber, Ipv4Header, Ipv6FlowLabel,
-    Ipv6Header, LinkSlice, NetSlice, PacketBuilder, SlicedPacket, TransportSlice,
-    icmpv6::NeighborAdvertisementHeader,
+    ArpEthIpv4Packet, ArpOperation, Icmpv6Type, IpFragOffset, IpHeaders, IpNumber, Ipv4Header,
+    Ipv6FlowLabel, Ipv6FragmentHeader, Ipv6Header, LinkSlice, NetSlice, PacketBuilder,
+    SlicedPacket, TransportSlice, icmpv6::NeighborAdvertisementHeader,
 };
 
 pub type Mac = [u8; 6];
@@ -132,6 +132,55 @@ pub fn ip_header(ends: [IpAddr; 2]) -> IpHeaders {
     }
 }
 
+/// An IP packet in pieces of at most `mtu` bytes, in order.
+pub fn fragments(packet: &[u8], identification: u16, mtu: usize) -> Vec<Vec<u8>> {
+    let (headers, payload) = IpHeaders::from_slice(packet).unwrap();
+    let overhead = match &headers {
+        IpHeaders::Ipv4(..) => Ipv4Header::MIN_LEN,
+        IpHeaders::Ipv6(..) => Ipv6Header::LEN + Ipv6FragmentHeader::LEN,
+    };
+    // In units of 8 bytes.
+    let length = (mtu - overhead) / 8;
+    let pieces = payload.payload.chunks(length * 8);
+    let last = pieces.len() - 1;
+    let fragment = |(index, piece): (usize, &[u8])| {
+        let offset = IpFragOffset::try_new((index * length) as u16).unwrap();
+        let mut headers = headers.clone();
+        match &mut headers {
+            IpHeaders::Ipv4(header, _) => {
+                header.identification = identification;
+                header.dont_fragment = false;
+                header.more_fragments = index < last;
+                header.fragment_offset = offset;
+            }
+            IpHeaders::Ipv6(_, extensions) => {
+                extensions.fragment = Some(Ipv6FragmentHeader {
+                    next_header: IpNumber::UDP,
+                    fragment_offset: offset,
+                    more_fragments: index < last,
+                    identification: identification.into(),
+                });
+            }
+        }
+        headers.set_payload_len(piece.len()).unwrap();
+        headers.set_next_headers(IpNumber::UDP);
+        let mut fragment = Vec::new();
+        headers.write(&mut fragment).unwrap();
+        fragment.extend(piece);
+        fragment
+    };
+    pieces.enumerate().map(fragment).collect()
+}
+
+/// An IP packet in a frame.
+pub fn in_frame([source, destination]: [Mac; 2], packet: &[u8]) -> Vec<u8> {
+    let ethertype = match packet[0] >> 4 {
+        4 => [0x08, 0x00],
+        _ => [0x86, 0xdd],
+    };
+    [&destination, &source, &ethertype[..], packet].concat()
+}
+
 /// An IP packet inside another one, in a frame.
 pub fn encapsulated([source, destination]: [Mac; 2], outer: IpHeaders, packet: &[u8]) -> Vec<u8> {
     let protocol = match packet[0] >> 4 {
@@ -144,6 +193,38 @@ pub fn encapsulated([source, destination]: [Mac; 2], outer: IpHeaders, packet: &
         .write(&mut frame, protocol, packet)
         .unwrap();
     frame
+}
+
+/// Where IP in IP goes.
+#[derive(Debug)]
+pub struct Capsule {
+    pub destination_mac: Mac,
+    /// Source and destination of the outer header.
+    pub outer: [IpAddr; 2],
+}
+
+/// The IP in IP in a frame, if it holds any.
+pub fn capsule(frame: &[u8]) -> Option<Capsule> {
+    let packet = SlicedPacket::from_ethernet(frame).ok()?;
+    let (protocol, outer) = match packet.net.as_ref()? {
+        NetSlice::Ipv4(ip) => {
+            let header = ip.header();
+            let outer = [header.source_addr(), header.destination_addr()];
+            (header.protocol(), outer.map(IpAddr::from))
+        }
+        NetSlice::Ipv6(ip) => {
+            let header = ip.header();
+            let outer = [header.source_addr(), header.destination_addr()];
+            (header.next_header(), outer.map(IpAddr::from))
+        }
+        NetSlice::Arp(_) => return None,
+    };
+    let [_, destination_mac] = macs(&packet);
+    let is_capsule = matches!(protocol, IpNumber::IPV4 | IpNumber::IPV6);
+    is_capsule.then_some(Capsule {
+        destination_mac,
+        outer,
+    })
 }
 
 fn macs(packet: &SlicedPacket) -> [Mac; 2] {

@@ -1,10 +1,23 @@
 //! What most tests start from.
 
-use lb_tests::{Daemon, HttpServer, Lab, UdpServer};
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use lb_tests::{Daemon, Decap, HttpServer, Lab, UdpServer};
+use serde_json::Value;
+
+/// For whatever must happen in the end.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The VIPs of the lab.
 pub const VIP: &str = "10.9.1.1";
 pub const VIP6: &str = "2001:db8:9:1::1";
+pub const SECOND_VIP: &str = "10.9.1.2";
+pub const SECOND_VIP6: &str = "2001:db8:9:1::2";
+/// All of them, each with its own real servers in [`TUNNELS`].
+pub const VIPS: [&str; 4] = [VIP, VIP6, SECOND_VIP, SECOND_VIP6];
 
 /// A virtual server for HTTP on the first VIP, v4 and v6.
 pub const SHOP: &str = "
@@ -18,6 +31,19 @@ pub const DNS: &str = "
 - {name: dns6, vip: '2001:db8:9:1::1', protocol: udp, port: 53, bind: [web6]}
 ";
 
+/// Virtual servers for HTTP and UDP of L3 DSR in each pair of families: packets to the first VIPs travel inside
+/// a header of their own family, those to the second ones inside one of the other.
+pub const TUNNELS: &str = "
+- {name: http-4in4, vip: 10.9.1.1, protocol: tcp, port: 80, forward: l3dsr, bind: [web]}
+- {name: http-6in6, vip: '2001:db8:9:1::1', protocol: tcp, port: 80, forward: l3dsr, bind: [web6]}
+- {name: http-4in6, vip: 10.9.1.2, protocol: tcp, port: 80, forward: l3dsr, bind: [web6]}
+- {name: http-6in4, vip: '2001:db8:9:1::2', protocol: tcp, port: 80, forward: l3dsr, bind: [web]}
+- {name: udp-4in4, vip: 10.9.1.1, protocol: udp, port: 53, forward: l3dsr, bind: [web]}
+- {name: udp-6in6, vip: '2001:db8:9:1::1', protocol: udp, port: 53, forward: l3dsr, bind: [web6]}
+- {name: udp-4in6, vip: 10.9.1.2, protocol: udp, port: 53, forward: l3dsr, bind: [web6]}
+- {name: udp-6in4, vip: '2001:db8:9:1::2', protocol: udp, port: 53, forward: l3dsr, bind: [web]}
+";
+
 /// A lab with so many real servers.
 pub fn lab(real_servers: u8) -> Lab {
     Lab::builder().real_servers(real_servers).build().unwrap()
@@ -28,6 +54,13 @@ pub fn balance<'a>(lab: &'a Lab, virtual_servers: &str) -> Daemon<'a> {
     Daemon::start(lab, &lab.config(virtual_servers)).unwrap()
 }
 
+/// As [`balance`], with XDP attached in this mode.
+pub fn balance_in_mode<'a>(lab: &'a Lab, virtual_servers: &str, mode: &str) -> Daemon<'a> {
+    let config = lab.config(virtual_servers);
+    let config = config.replace("xdp: auto", &format!("xdp: {mode}"));
+    Daemon::start(lab, &config).unwrap()
+}
+
 /// An HTTP server on each real server.
 pub fn serve_http(lab: &Lab, ports: &[u16]) -> Vec<HttpServer> {
     lab.real_servers()
@@ -36,9 +69,9 @@ pub fn serve_http(lab: &Lab, ports: &[u16]) -> Vec<HttpServer> {
         .collect()
 }
 
-/// A UDP server on each real server, for the first VIP, v4 and v6.
+/// A UDP server on each real server, for every VIP.
 pub fn serve_udp(lab: &Lab, ports: &[u16]) -> Vec<UdpServer> {
-    let addresses: Vec<_> = [VIP, VIP6]
+    let addresses: Vec<_> = VIPS
         .into_iter()
         .flat_map(|vip| ports.iter().map(move |&port| (vip, port)))
         .collect();
@@ -46,4 +79,28 @@ pub fn serve_udp(lab: &Lab, ports: &[u16]) -> Vec<UdpServer> {
         .iter()
         .map(|host| UdpServer::start(host, &addresses))
         .collect()
+}
+
+/// `lb decap` on each real server.
+pub fn decapsulate(lab: &Lab, options: &str) -> Vec<Decap> {
+    let decapsulate = |host| lab.decapsulate(host, options).unwrap();
+    lab.real_servers().iter().map(decapsulate).collect()
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not so in time: {what}");
+        sleep(Duration::from_millis(10));
+    }
+}
+
+/// A counter of `lb status --json` or `lb decap --stats --json`.
+#[track_caller]
+pub fn number(value: &Value) -> u64 {
+    value
+        .as_u64()
+        .unwrap_or_else(|| panic!("not a number: {value}"))
 }

@@ -8,7 +8,7 @@ use rstest::rstest;
 
 use crate::{
     frames::{BROADCAST, Mac, arp_reply, arp_request},
-    support::{DNS, balance, lab},
+    support::{DNS, TUNNELS, balance, lab},
 };
 
 const SOON: Duration = Duration::from_secs(1);
@@ -64,4 +64,29 @@ fn an_arp_request_in_a_vlan_is_answered_in_that_vlan() {
         .receive(SOON, |frame| arp_reply(frame).is_some())
         .expect("an ARP reply");
     assert_eq!(&reply[12..16], Q);
+}
+
+#[rstest]
+#[case::none(&[])]
+#[case::one(&[Q])]
+#[case::two(&[AD, Q])]
+fn an_outer_header_goes_between_the_tags_and_the_packet(#[case] tags: &[&[u8]]) {
+    let lab = lab(1);
+    let _lb = balance(&lab, TUNNELS);
+    let server = PacketSocket::open(lab.real_server(1), "eth0");
+    let client = PacketSocket::open(lab.client(), "eth0");
+    for v6 in [false, true] {
+        let datagram = datagram(v6);
+        let macs = [lab.balancer().mac(), lab.client().mac()];
+        client.send(&[&macs.concat(), &tags.concat(), &datagram[..]].concat());
+        let received = server
+            .receive(SOON, |frame| frame.ends_with(b"in a VLAN"))
+            .expect("a frame");
+
+        let macs = [lab.real_server(1).mac(), lab.balancer().mac()];
+        let ethernet = [macs.concat(), tags.concat(), datagram[..2].to_vec()].concat();
+        assert_eq!(received[..ethernet.len()], ethernet);
+        let outer = if v6 { 40 } else { 20 };
+        assert_eq!(received[ethernet.len() + outer..], datagram[2..]);
+    }
 }

@@ -423,7 +423,7 @@ pub fn interfaces() -> [(u32, InterfaceEntry); 2] {
 /// How large the tables are: small where all of them is read for each case.
 pub fn sizes() -> Sizes {
     Sizes {
-        virtual_servers: 160,
+        virtual_servers: 161,
         bindings: 112,
         fragments: 1024,
         ..Sizes::new(&config(Sources::Spread).limits)
