@@ -114,6 +114,11 @@ const MAC: &str = ", mac: '02:00:00:00:00:99'";
         "10.9.0.11 is behind the router 10.9.0.254: l2dsr needs a directly connected server (l3dsr does not)"
     )
 )]
+#[case::less_than_the_least_mtu(
+    "",
+    Ok(NextHop { mtu: 575, ..on_link() }),
+    Err("the MTU towards 10.9.0.11 is 575: VIP 10.9.1.1 needs 576 or more")
+)]
 #[case::out_of_a_bridge(
     "",
     Ok(NextHop { interface: "br0".to_owned(), ..on_link() }),
@@ -146,7 +151,7 @@ fn l2dsr_goes_to_the_servers_own_mac(
 #[case::less_than_the_least_mtu(
     "",
     NextHop { mtu: 595, ..on_link() },
-    Err("the MTU towards 10.9.0.11 is 595: l3dsr of VIP 10.9.1.1 needs 596 or more")
+    Err("the MTU towards 10.9.0.11 is 595: VIP 10.9.1.1 needs 596 or more")
 )]
 #[case::no_source(
     "",
