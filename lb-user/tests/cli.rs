@@ -78,14 +78,9 @@ fn a_bad_file_is_refused_with_a_line_for_each_mistake(#[case] command: &[&str]) 
 #[case::directory(".", "Is a directory (os error 21)")]
 fn a_file_that_cannot_be_read_is_refused_with_the_reason(#[case] file: &str, #[case] reason: &str) {
     let lb = Cli::new();
-    lb.run_in_vain(
-        &["check", file],
-        &format!("{file}: can't be read: {reason}"),
-    );
-    lb.run_in_vain(
-        &["run", "--config", file],
-        &format!("can't read {file}: {reason}"),
-    );
+    let problem = format!("{file}: can't be read: {reason}");
+    lb.run_in_vain(&["check", file], &problem);
+    lb.run_in_vain(&["run", "--config", file], &problem);
 }
 
 #[test]
