@@ -154,7 +154,7 @@ fn nothing_is_lost_while_lb_decap_ends_and_starts_again(#[case] end: Signal) {
         });
         while !requests.is_finished() {
             decap.drain(..).for_each(|decap| {
-                assert_eq!(decap.stop(end).unwrap().success(), end == Signal::SIGTERM)
+                assert_eq!(decap.stop(end).unwrap().success(), end == Signal::SIGTERM);
             });
             sleep(Duration::from_millis(100));
             decap = decapsulate(&lab, "");
