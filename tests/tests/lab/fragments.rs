@@ -48,7 +48,7 @@ fn datagrams_of_many_clients_with_their_fragments_mixed_are_answered(
     let fragmenter = Fragmenter::new(&lab);
     let payload = "fragment".repeat(500);
     for vip in vips {
-        let flows: Vec<_> = (0..40).map(|_| lab.client().udp((*vip, 53))).collect();
+        let flows: Vec<_> = (0..24).map(|_| lab.client().udp((*vip, 53))).collect();
         let datagrams: Vec<_> = flows
             .iter()
             .map(|flow| fragmenter.frames(flow, vip, &payload, mtu))

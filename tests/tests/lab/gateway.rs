@@ -31,7 +31,7 @@ fn a_routers_new_mac_address_is_followed() {
     let _lb = balance(&lab, TUNNELS);
     let ask = |vip| {
         let http = lab.client().http().timeout(Duration::from_millis(500));
-        http.get((vip, 80), 10)
+        http.get((vip, 80), 4)
     };
     VIPS.into_iter()
         .for_each(|vip| ask(vip).assert_all_succeeded());
