@@ -61,15 +61,28 @@ impl Inner {
     }
 }
 
-/// Puts an IPv4 header in front of the packet; the MAC addresses are still to be written. `false` if there is no
-/// room.
+/// Puts the outer header of a server in front of the packet; the MAC addresses are still to be written. `false` if there
+/// is no room.
 #[inline(always)]
-pub fn in_ipv4(packet: &mut impl Packet, ip: &IpPacket, server: &RealServer, hash: u64) -> bool {
+pub fn encapsulate(
+    packet: &mut impl Packet,
+    ip: &IpPacket,
+    server: &RealServer,
+    hash: u64,
+) -> bool {
     let Some(inner) = Inner::read(packet.frame(), ip) else {
         return false;
     };
-    packet.adjust_head(-(IPV4 as i32))
-        && write_ipv4(packet.frame(), ip, server, hash, &inner).is_some()
+    let written = if server.address.is_ipv4() {
+        packet
+            .adjust_head(-(IPV4 as i32))
+            .then(|| write_ipv4(packet.frame(), ip, server, hash, &inner))
+    } else {
+        packet
+            .adjust_head(-(IPV6 as i32))
+            .then(|| write_ipv6(packet.frame(), ip, server, hash, &inner))
+    };
+    written.flatten().is_some()
 }
 
 #[inline(always)]
@@ -101,17 +114,6 @@ fn write_ipv4(
     header.set_u32::<12>(words[3]);
     header.set_u32::<16>(words[4]);
     Some(())
-}
-
-/// Puts an IPv6 header in front of the packet; the MAC addresses are still to be written. `false` if there is no
-/// room.
-#[inline(always)]
-pub fn in_ipv6(packet: &mut impl Packet, ip: &IpPacket, server: &RealServer, hash: u64) -> bool {
-    let Some(inner) = Inner::read(packet.frame(), ip) else {
-        return false;
-    };
-    packet.adjust_head(-(IPV6 as i32))
-        && write_ipv6(packet.frame(), ip, server, hash, &inner).is_some()
 }
 
 #[inline(always)]

@@ -43,12 +43,7 @@ pub fn forward(
     if ip.length + overhead as u32 > server.mtu {
         return too_big::answer(packet, tables, ip, server.mtu - overhead as u32);
     }
-    let room = match overhead {
-        0 => true,
-        IPV4 => encapsulate::in_ipv4(packet, ip, server, hash),
-        _ => encapsulate::in_ipv6(packet, ip, server, hash),
-    };
-    if !room {
+    if overhead != 0 && !encapsulate::encapsulate(packet, ip, server, hash) {
         return Verdict::Drop(DropReason::NoHeadroom);
     }
     if readdress(packet.frame(), server).is_none() {

@@ -266,18 +266,15 @@ fn ipv4(packet: Frame<'_>, offset: usize) -> Option<Parsed> {
         let flow = flow_of_icmp_error(payload.start, message.u8::<0>(), room, destination)?;
         (flow, true)
     };
-    let ip = IpPacket {
+    let unusual = icmp_error || payload.fragment != Fragment::Whole;
+    Some(described(
         flow,
-        fragment: payload.fragment,
-        length: length as u32,
-        tags: ((offset - ETHERNET) / TAG) as u8,
+        payload.fragment,
+        length,
+        offset,
         icmp_error,
-    };
-    Some(if icmp_error || payload.fragment != Fragment::Whole {
-        Parsed::UnusualIp(ip)
-    } else {
-        Parsed::Ip(ip)
-    })
+        unusual,
+    ))
 }
 
 #[inline(always)]
@@ -374,18 +371,15 @@ fn ipv6(packet: Frame<'_>, offset: usize, group: bool) -> Option<Parsed> {
             }
         }
     };
-    let ip = IpPacket {
+    let unusual = icmp_error || payload.offset != IPV6;
+    Some(described(
         flow,
-        fragment: payload.fragment,
-        length: length as u32,
-        tags: ((offset - ETHERNET) / TAG) as u8,
+        payload.fragment,
+        length,
+        offset,
         icmp_error,
-    };
-    Some(if icmp_error || payload.offset != IPV6 {
-        Parsed::UnusualIp(ip)
-    } else {
-        Parsed::Ip(ip)
-    })
+        unusual,
+    ))
 }
 
 /// Skips extension headers (RFC 8200 section 4).
@@ -502,6 +496,30 @@ fn flow(
         destination_port: ports as u16,
         protocol: payload.protocol,
     })
+}
+
+/// An IP packet of a flow, `offset` bytes behind the beginning of the frame and `length` bytes long.
+#[inline(always)]
+fn described(
+    flow: Flow,
+    fragment: Fragment,
+    length: usize,
+    offset: usize,
+    icmp_error: bool,
+    unusual: bool,
+) -> Parsed {
+    let ip = IpPacket {
+        flow,
+        fragment,
+        length: length as u32,
+        tags: ((offset - ETHERNET) / TAG) as u8,
+        icmp_error,
+    };
+    if unusual {
+        Parsed::UnusualIp(ip)
+    } else {
+        Parsed::Ip(ip)
+    }
 }
 
 /// Whether a later fragment may belong to a TCP or UDP flow. In IPv6 destination options may come between.
