@@ -13,6 +13,7 @@ mod address;
 mod link;
 mod neighbour;
 mod netlink;
+mod path_mtu;
 mod route;
 mod schedule;
 pub mod solicited;

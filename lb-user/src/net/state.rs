@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use super::address::{self, InterfaceAddress};
 use super::link;
 use super::neighbour::{self, Answer, Entry, NeighbourKey, NextNudge, Nudge};
+use super::path_mtu::TooBig;
 use super::route::{self, Route};
 use super::schedule::Schedule;
 use super::view::{Interface, NextHop, Unreachable, View};
@@ -32,6 +33,11 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 const VERIFY_EVERY: Duration = Duration::from_secs(5);
 /// ... unless so many are known that this is more often than one in such a time.
 const VERIFY_SPACING: Duration = Duration::from_millis(4);
+/// The path MTU to a target that a router told stands this long (RFC 1191 section 6.3).
+const PATH_MTU_STANDS: Duration = Duration::from_secs(600);
+/// Routers are not believed when they tell less: room for an IPv6 packet of the least size in an outer IPv6 header (RFC
+/// 8200 section 5). Whoever forges errors must not be able to make real servers useless.
+const LEAST_PATH_MTU: u32 = 1280 + 40;
 /// Nudges go out in batches with a pause in between, so that thousands make no burst.
 const NUDGE_BATCH: usize = 20;
 const NUDGE_PAUSE: Duration = Duration::from_millis(40);
@@ -47,6 +53,9 @@ pub(super) struct State {
     targets: BTreeMap<IpAddr, Option<Result<Route, Unreachable>>>,
     /// The neighbours that targets need.
     neighbours: BTreeMap<NeighbourKey, Needed>,
+
+    /// What routers told, and until when it stands.
+    path_mtus: BTreeMap<IpAddr, (u32, Instant)>,
 
     to_look_up: BTreeSet<IpAddr>,
     look_up_at: Option<Instant>,
@@ -115,6 +124,12 @@ impl State {
             self.show(now);
         }
 
+        let known = self.path_mtus.len();
+        self.path_mtus.retain(|_, (_, until)| *until > now);
+        if self.path_mtus.len() != known {
+            self.show(now);
+        }
+
         let table = neighbours.iter().filter_map(neighbour::entry).collect();
         let before = std::mem::replace(&mut self.table, table);
         let keys: Vec<NeighbourKey> = self.neighbours.keys().copied().collect();
@@ -176,6 +191,20 @@ impl State {
             }
             M::NewRule(_) | M::DelRule(_) => self.doubt_all_routes(now),
             _ => {}
+        }
+    }
+
+    /// Takes in a router's word that a packet from this host to a target was too big.
+    pub(super) fn too_big(&mut self, error: TooBig, now: Instant) {
+        let ours = self
+            .addresses
+            .iter()
+            .any(|it| it.address.addr() == error.source);
+        if ours && self.targets.contains_key(&error.target) {
+            let mtu = error.mtu.max(LEAST_PATH_MTU);
+            self.path_mtus
+                .insert(error.target, (mtu, now + PATH_MTU_STANDS));
+            self.show(now);
         }
     }
 
@@ -334,6 +363,11 @@ impl State {
             }),
             Answer::TableFull => Err(Unreachable::NeighbourTableFull { neighbour }),
         }?;
+        let mtus = [
+            Some(interface.mtu),
+            route.mtu,
+            self.path_mtus.get(&to).map(|(mtu, _)| *mtu),
+        ];
         Ok(NextHop {
             interface: name.clone(),
             ifindex: route.ifindex,
@@ -341,7 +375,7 @@ impl State {
             source_address: route.source,
             gateway: route.gateway,
             mac,
-            mtu: route.mtu.unwrap_or(interface.mtu).min(interface.mtu),
+            mtu: mtus.into_iter().flatten().min().unwrap_or(interface.mtu),
         })
     }
 

@@ -32,7 +32,8 @@ pub struct NextHop {
     pub gateway: Option<IpAddr>,
     /// The MAC address of the gateway, or of the target itself if it is on the link.
     pub mac: [u8; 6],
-    /// The largest IP packet in bytes: the route's MTU, never more than the interface's.
+    /// The largest IP packet in bytes: the route's MTU, never more than the interface's, nor than what a router
+    /// told of late about encapsulated packets.
     pub mtu: u32,
 }
 

@@ -11,6 +11,7 @@ use tokio::time::{sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::netlink::{Event, NetError, Netlink};
+use super::path_mtu::{TooBig, TooBigErrors};
 use super::route;
 use super::state::State;
 use super::view::View;
@@ -44,11 +45,14 @@ pub async fn watch(
     let mut state = State::default();
     state.set_targets(&targets.borrow_and_update(), Instant::now());
     let netlink = connect(&mut state).await?;
+    let too_big = TooBigErrors::listen()
+        .inspect_err(|error| warn!("path MTUs beyond the first router aren't learnt: {error}"))
+        .ok();
     let (views, receiver) = watch::channel(state.view());
     tokio::spawn(async move {
         tokio::select! {
             () = views.closed() => {}
-            never = keep_following(netlink, state, targets, &views) => match never {},
+            never = keep_following(netlink, state, targets, too_big, &views) => match never {},
         }
     });
     Ok(receiver)
@@ -65,10 +69,18 @@ async fn keep_following(
     mut netlink: Netlink,
     mut state: State,
     mut targets: watch::Receiver<Targets>,
+    too_big: Option<TooBigErrors>,
     views: &watch::Sender<View>,
 ) -> Infallible {
     loop {
-        let Err(error) = follow(&mut netlink, &mut state, &mut targets, views).await;
+        let Err(error) = follow(
+            &mut netlink,
+            &mut state,
+            &mut targets,
+            too_big.as_ref(),
+            views,
+        )
+        .await;
         warn!("{error}; reconnecting");
         let mut pause = RECONNECT_FIRST;
         netlink = loop {
@@ -87,6 +99,7 @@ async fn follow(
     netlink: &mut Netlink,
     state: &mut State,
     targets: &mut watch::Receiver<Targets>,
+    too_big: Option<&TooBigErrors>,
     views: &watch::Sender<View>,
 ) -> Result<Infallible, NetError> {
     let mut synchronise_at = Instant::now() + SYNCHRONISE_EVERY;
@@ -105,6 +118,7 @@ async fn follow(
             () = changed(targets) => {
                 state.set_targets(&targets.borrow_and_update(), Instant::now());
             }
+            error = next_of(too_big) => state.too_big(error, Instant::now()),
             () = sleep_until(wake.into()) => {}
         }
 
@@ -143,6 +157,19 @@ async fn look_up_routes(netlink: &mut Netlink, state: &mut State) -> Result<(), 
     Ok(())
 }
 
+/// The next error, if any are heard.
+async fn next_of(errors: Option<&TooBigErrors>) -> TooBig {
+    if let Some(errors) = errors {
+        match errors.next().await {
+            Ok(error) => return error,
+            Err(error) => {
+                warn!("cannot hear of path MTUs beyond the first router: {error}");
+            }
+        }
+    }
+    pending().await
+}
+
 /// Resolves when there are new targets; never, once nobody can send any.
 async fn changed(targets: &mut watch::Receiver<Targets>) {
     if targets.changed().await.is_err() {
@@ -165,7 +192,7 @@ mod tests {
         netlink.break_down().await;
         let (targets, receiver) = watch::channel(Targets::new());
         let (views, mut shown) = watch::channel(View::default());
-        tokio::spawn(async move { keep_following(netlink, state, receiver, &views).await });
+        tokio::spawn(async move { keep_following(netlink, state, receiver, None, &views).await });
 
         let target: IpAddr = "127.0.0.1".parse().unwrap();
         targets.send_replace(Targets::from([target]));

@@ -1,5 +1,7 @@
 //! What does not fit: senders learn the path MTU, and everything arrives.
 
+use std::time::Duration;
+
 use lb_tests::{Host, HttpClient, Lab, Namespace};
 use rstest::rstest;
 
@@ -130,6 +132,39 @@ fn the_mtu_of_the_way_to_the_real_servers_is_followed() {
                 path_mtu(lab.client(), vip) == Some(mtu)
             });
         }
+    }
+}
+
+#[test]
+fn a_smaller_mtu_further_along_the_way_to_the_real_servers_is_learnt() {
+    const MTU: u32 = 1400;
+    let lab = Lab::builder()
+        .real_servers(0)
+        .behind_router(1)
+        .build()
+        .unwrap();
+    let _servers = (serve_http(&lab, &[80]), decapsulate(&lab, ""));
+    let _lb = balance(&lab, TUNNELS);
+    let server = lab.real_server(1);
+    for address in [server.v4(), server.v6()] {
+        let far = lab.router().ip(&format!("route get {address}"));
+        let device = far.split_once("dev ").unwrap().1;
+        let device = device.split_whitespace().next().unwrap();
+        lab.router()
+            .ip(&format!("route add {address} dev {device} mtu lock {MTU}"));
+    }
+    for (vip, mtu) in inner_mtus(MTU) {
+        wait_until("the client learns the MTU of the whole way", || {
+            forget_path_mtus(lab.client());
+            let report = lab
+                .client()
+                .http()
+                .timeout(Duration::from_secs(5))
+                .upload(100_000)
+                .get((vip, 80), 1);
+            report.failures.is_empty() && path_mtu(lab.client(), vip) == Some(mtu)
+        });
+        upload(&lab, vip, TEN_MB);
     }
 }
 

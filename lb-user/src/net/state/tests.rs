@@ -451,3 +451,36 @@ fn an_address_is_ours_until_no_interface_has_it() {
         .apply(RouteNetlinkMessage::DelLink(up(ETH0, "eth0")), it.now);
     ours(&it, &[]);
 }
+
+#[test]
+fn a_path_mtu_that_a_router_tells_stands_for_ten_minutes() {
+    let mut it = Fixture::new(&["10.9.0.11"]);
+    let links = [up(ETH0, "eth0")];
+    let addresses = [address(ETH0, "10.9.0.1", 24)];
+    it.state.synchronise(&links, &addresses, &[], it.now);
+    it.neighbour("10.9.0.11", NeighbourState::Reachable, Some(THEIRS));
+    let tell = |it: &mut Fixture, source: &str, target: &str, mtu| {
+        let error = TooBig {
+            source: ip(source),
+            target: ip(target),
+            mtu,
+        };
+        it.state.too_big(error, it.now);
+    };
+    let mtu = |it: &Fixture| it.next_hop("10.9.0.11").unwrap().mtu;
+
+    tell(&mut it, "10.9.0.2", "10.9.0.11", 1400);
+    tell(&mut it, "10.9.0.1", "10.9.0.12", 1400);
+    tell(&mut it, "10.9.0.1", "10.9.0.11", 9000);
+    assert_eq!(mtu(&it), 1500, "not ours, not a target, no less");
+    tell(&mut it, "10.9.0.1", "10.9.0.11", 1400);
+    assert_eq!(mtu(&it), 1400);
+    tell(&mut it, "10.9.0.1", "10.9.0.11", 68);
+    assert_eq!(mtu(&it), LEAST_PATH_MTU, "so little is not believed");
+
+    it.advance(PATH_MTU_STANDS);
+    let neighbour = neighbour(ETH0, "10.9.0.11", NeighbourState::Reachable, Some(THEIRS));
+    it.state
+        .synchronise(&links, &addresses, &[neighbour], it.now);
+    assert_eq!(mtu(&it), 1500);
+}
