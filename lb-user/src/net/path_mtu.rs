@@ -4,6 +4,7 @@
 use std::{io, net::IpAddr};
 
 use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice};
+use futures::future::OptionFuture;
 use libc::{BPF_ABS, BPF_B, BPF_IND, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_LDX, BPF_MSH, BPF_RET};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::net::UdpSocket;
@@ -30,16 +31,18 @@ pub(super) struct TooBig {
 #[derive(Debug)]
 pub(super) struct TooBigErrors {
     v4: UdpSocket,
-    v6: UdpSocket,
+    /// `None` on a host without IPv6.
+    v6: Option<UdpSocket>,
 }
 
 impl TooBigErrors {
     /// # Errors
-    /// Not root, or no IPv6.
+    /// Not root.
     pub(super) fn listen() -> io::Result<Self> {
         const LENGTH_OF_IPV4_HEADER: SockFilter = filter(BPF_LDX | BPF_B | BPF_MSH, 0);
         const TYPE_BEHIND_IT: SockFilter = filter(BPF_LD | BPF_B | BPF_IND, 0);
         const TYPE: SockFilter = filter(BPF_LD | BPF_B | BPF_ABS, 0);
+        let v6 = raw_socket(Domain::IPV6, Protocol::ICMPV6, vec![TYPE], PACKET_TOO_BIG);
         Ok(Self {
             v4: raw_socket(
                 Domain::IPV4,
@@ -47,7 +50,10 @@ impl TooBigErrors {
                 vec![LENGTH_OF_IPV4_HEADER, TYPE_BEHIND_IT],
                 DESTINATION_UNREACHABLE,
             )?,
-            v6: raw_socket(Domain::IPV6, Protocol::ICMPV6, vec![TYPE], PACKET_TOO_BIG)?,
+            v6: match v6 {
+                Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => None,
+                socket => Some(socket?),
+            },
         })
     }
 
@@ -56,7 +62,7 @@ impl TooBigErrors {
         loop {
             let error = tokio::select! {
                 message = receive(&self.v4) => in_ipv4(&message?),
-                message = receive(&self.v6) => in_icmpv6(&message?),
+                Some(message) = OptionFuture::from(self.v6.as_ref().map(receive)) => in_icmpv6(&message?),
             };
             if let Some(error) = error {
                 return Ok(error);
