@@ -151,3 +151,12 @@ fn the_version_is_that_of_lb() {
     let expected = concat!("lb ", env!("CARGO_PKG_VERSION"), "\n");
     Cli::new().run(&["--version"]).code(0).stdout(expected);
 }
+
+#[test]
+fn a_directory_that_is_no_place_for_pins_is_not_stopped() {
+    let lb = Cli::new().with_file("precious", "kept");
+    lb.run(&["stop", "--socket", "none.sock", "--pin-path", "."])
+        .code(1)
+        .stderr(contains("BPF file system"));
+    assert_eq!(std::fs::read(lb.path("precious")).unwrap(), b"kept");
+}

@@ -1,6 +1,6 @@
 //! Paths of files and directories.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::value::{FromValue, Value};
 
@@ -16,6 +16,22 @@ impl FromValue for AbsolutePath {
             Ok(Self(text.into()))
         } else {
             Err(value.expected(EXPECTED))
+        }
+    }
+}
+
+/// A directory of its own on a BPF file system, which takes no dots in names (kernel/bpf/inode.c, `bpf_lookup`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PinPath(pub PathBuf);
+
+impl FromValue for PinPath {
+    fn from_value(value: &Value) -> Result<Self, String> {
+        const EXPECTED: &str = "a directory below /sys/fs/bpf, without dots in its name";
+        let AbsolutePath(path) = AbsolutePath::from_value(value)?;
+        let whole = path.as_path() == Path::new("/sys/fs/bpf");
+        match path.file_name() {
+            Some(name) if !whole && !name.as_encoded_bytes().contains(&b'.') => Ok(Self(path)),
+            _ => Err(value.expected(EXPECTED)),
         }
     }
 }

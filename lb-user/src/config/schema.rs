@@ -19,7 +19,7 @@ use super::interface_name::InterfaceName;
 use super::mac::MacAddress;
 use super::model::{Protocol, XdpMode};
 use super::name::Name;
-use super::path::{AbsolutePath, SocketPath};
+use super::path::{PinPath, SocketPath};
 use super::prefix::SourcePrefix;
 use super::value::{Entry, Field, FromValue, Number, Text, Value, Word};
 
@@ -49,7 +49,7 @@ pub type CheckEntry = Spanned<Entry<Word<CheckKind>, Check>>;
 #[serde(deny_unknown_fields)]
 pub struct File {
     pub interfaces: Option<Spanned<Vec<Spanned<Interface>>>>,
-    pub pin_path: Option<Field<AbsolutePath>>,
+    pub pin_path: Option<Field<PinPath>>,
     pub control: Option<Control>,
     pub metrics: Option<Spanned<Metrics>>,
     pub limits: Option<Limits>,

@@ -11,7 +11,7 @@ use super::bindings::Servers;
 use super::error::{Diagnostic, Diagnostics};
 use super::interface_name::InterfaceName;
 use super::model::{Config, Control, Interface, Limits, Tunnel};
-use super::path::{AbsolutePath, SocketPath};
+use super::path::{PinPath, SocketPath};
 use super::prefix::SourcePrefix;
 use super::real_servers::real_servers;
 use super::value::{Field, Number, Word};
@@ -39,7 +39,7 @@ pub fn config(file: &Spanned<schema::File>) -> Result<Config, Vec<Diagnostic>> {
     } = &file.value;
     let pin_path = errors
         .value("pin_path", pin_path)
-        .map_or(DEFAULT_PIN_PATH.into(), |AbsolutePath(path)| path.clone());
+        .map_or(DEFAULT_PIN_PATH.into(), |PinPath(path)| path.clone());
     let socket = control
         .as_ref()
         .and_then(|control| errors.value("control.socket", &control.socket))

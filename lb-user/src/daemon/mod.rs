@@ -44,11 +44,30 @@ pub async fn run(config_path: &Path) -> Result<()> {
         "lb run needs root: it loads programs into the kernel"
     );
     let mut events = Events::new(config_path)?;
-    let mut daemon = Daemon::start(config_path, config_bytes, config).await?;
+    let pins = Pins::new(&config.pin_path);
+    let is_new = !pins.exist();
+    pins.create()?;
+    let lock = pins.lock()?;
+    let socket = config.control.socket.clone();
+    let started = async {
+        let listener = server::listen(&socket)
+            .with_context(|| format!("can't listen on control.socket {}", socket.display()))?;
+        let daemon = Daemon::start(config_path, config_bytes, config, pins.clone(), lock)
+            .await
+            .inspect_err(|_| drop(fs::remove_file(&socket)))?;
+        anyhow::Ok((daemon, listener))
+    };
+    let (mut daemon, listener) = match started.await {
+        Ok(started) => started,
+        Err(error) => {
+            // What was forwarded before goes on; what has just begun ends.
+            if is_new {
+                let _ = pins.remove();
+            }
+            return Err(error);
+        }
+    };
     let (requests, mut incoming) = mpsc::channel(16);
-    let socket = daemon.config.control.socket.clone();
-    let listener = server::listen(&socket)
-        .with_context(|| format!("can't listen on control.socket {}", socket.display()))?;
     tokio::spawn(server::serve(listener, requests));
     info!(version = env!("CARGO_PKG_VERSION"), "running");
 
@@ -128,10 +147,13 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn start(config_path: &Path, config_bytes: Vec<u8>, config: Config) -> Result<Self> {
-        let pins = Pins::new(&config.pin_path);
-        pins.create()?;
-        let lock = pins.lock()?;
+    async fn start(
+        config_path: &Path,
+        config_bytes: Vec<u8>,
+        config: Config,
+        pins: Pins,
+        lock: pins::Lock,
+    ) -> Result<Self> {
         let sizes = Sizes::new(&config.limits);
         let loaded = load::load(&pins, &sizes)?;
         let reconciler = Reconciler::new(loaded.tables, &sizes, loaded.counters);

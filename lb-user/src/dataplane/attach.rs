@@ -23,7 +23,7 @@ pub enum AttachError {
     },
     /// Another program is there.
     #[error(
-        "another XDP program is attached to {interface}: see `ip link show {interface}`, remove it with `ip link set {interface} xdp off`"
+        "another XDP program is attached to {interface} (`ip link show {interface}` names it): if it is one of lb with other pins, end it with `lb stop --pin-path` or `lb decap --stop --pin-path`, else with `ip link set {interface} xdp off`"
     )]
     Busy {
         /// Its name.

@@ -118,15 +118,8 @@ impl Pins {
     /// Makes the directories, and mounts the BPF file system at its usual place if it is missing there.
     pub fn create(&self) -> Result<(), PinError> {
         const USUAL_PLACE: &str = "/sys/fs/bpf";
-        const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);
 
-        let is_bpf = || {
-            let existing = self.root.ancestors().find(|path| path.exists());
-            existing
-                .and_then(|path| statfs(path).ok())
-                .is_some_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
-        };
-        if !is_bpf() && self.root.starts_with(USUAL_PLACE) {
+        if !self.is_on_bpf_fs() && self.root.starts_with(USUAL_PLACE) {
             mount(
                 Some("bpf"),
                 USUAL_PLACE,
@@ -138,16 +131,33 @@ impl Pins {
                 failed("mount a BPF file system at", Path::new(USUAL_PLACE))(errno.into())
             })?;
         }
-        if !is_bpf() {
-            return Err(PinError::NotBpf {
-                path: self.root.clone(),
-            });
-        }
-        for directory in ["progs", "links", "maps"] {
-            let path = self.root.join(directory);
+        self.require_bpf_fs()?;
+        for path in self.directories() {
             fs::create_dir_all(&path).map_err(failed("create", &path))?;
         }
         Ok(())
+    }
+
+    fn directories(&self) -> [PathBuf; 3] {
+        ["progs", "links", "maps"].map(|directory| self.root.join(directory))
+    }
+
+    fn is_on_bpf_fs(&self) -> bool {
+        const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);
+
+        let existing = self.root.ancestors().find(|path| path.exists());
+        existing
+            .and_then(|path| statfs(path).ok())
+            .is_some_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
+    }
+
+    fn require_bpf_fs(&self) -> Result<(), PinError> {
+        if self.is_on_bpf_fs() {
+            return Ok(());
+        }
+        Err(PinError::NotBpf {
+            path: self.root.clone(),
+        })
     }
 
     /// Whether anything is pinned.
@@ -183,12 +193,25 @@ impl Pins {
         fs::remove_file(&path).map_err(failed("remove", &path))
     }
 
-    /// Removes all pins: forwarding ends, and the maps go with their last user.
+    /// Removes all pins: forwarding ends, and the maps go with their last user. What else is there stays, and is an
+    /// error, like a directory that is not on a BPF file system.
     pub fn remove(&self) -> Result<(), PinError> {
+        self.require_bpf_fs()?;
         for interface in self.linked_interfaces()? {
             self.unlink_interface(&interface)?;
         }
-        fs::remove_dir_all(&self.root).map_err(failed("remove", &self.root))
+        for directory in self.directories() {
+            let pins = match fs::read_dir(&directory) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                pins => pins.map_err(failed("list", &directory))?,
+            };
+            for pin in pins {
+                let path = pin.map_err(failed("list", &directory))?.path();
+                fs::remove_file(&path).map_err(failed("remove", &path))?;
+            }
+            fs::remove_dir(&directory).map_err(failed("remove", &directory))?;
+        }
+        fs::remove_dir(&self.root).map_err(failed("remove", &self.root))
     }
 }
 

@@ -55,6 +55,8 @@ fn a_file_that_is_wrong_from_the_start_is_refused(#[case] text: &str, #[case] pr
 #[rustfmt::skip] // A table: one case a line.
 #[rstest]
 #[case::pin_path("pin_path: lb", "2:11: pin_path: expected an absolute path, found \"lb\"")]
+#[case::pin_path_with_a_dot("pin_path: /sys/fs/bpf/lb.1", "2:11: pin_path: expected a directory below /sys/fs/bpf, without dots in its name, found \"/sys/fs/bpf/lb.1\"")]
+#[case::pin_path_of_everybody("pin_path: /sys/fs/bpf/", "2:11: pin_path: expected a directory below /sys/fs/bpf, without dots in its name, found \"/sys/fs/bpf/\"")]
 #[case::empty_pin_path("pin_path: ''", "2:11: pin_path: expected an absolute path, found \"\"")]
 #[case::socket("control: { socket: lb.sock }", "2:20: control.socket: expected an absolute path, found \"lb.sock\"")]
 #[case::limit_zero("limits: { virtual_servers: 0 }", "2:28: limits.virtual_servers: expected a number from 1 to 65535, found 0")]

@@ -1,6 +1,8 @@
 //! Daemons come and go; forwarding stays until `lb stop`.
 
 use std::{
+    fs,
+    os::unix::net::UnixListener,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -150,4 +152,29 @@ fn lb_stop_leaves_nothing(#[case] running: bool) {
         .http()
         .get((VIP, 80), 100)
         .assert_all_succeeded();
+}
+
+#[test]
+fn lb_stop_leaves_what_is_not_its_own() {
+    let lab = lab(1);
+    let _servers = serve_http(&lab, &[80]);
+    drop(balance(&lab, SHOP));
+    let foreign = lab.pin_path().join("foreign");
+    fs::create_dir(&foreign).unwrap();
+    let stop = lab.lb("stop --config {config}").unwrap();
+    assert_eq!(stop.status.code(), Some(1));
+    assert!(foreign.exists() && xdp_mode(lab.balancer(), "eth0").is_none());
+}
+
+#[test]
+fn a_start_that_fails_leaves_nothing() {
+    let lab = lab(1);
+    // Somebody else's socket.
+    let _listener = UnixListener::bind(lab.socket()).unwrap();
+    let config = lab.config(SHOP);
+    lab.write_config(&config).unwrap();
+    let run = lab.lb("run --config {config}").unwrap();
+    assert_eq!(run.status.code(), Some(1));
+    assert!(!lab.pin_path().exists());
+    assert_eq!(xdp_mode(lab.balancer(), "eth0"), None);
 }
