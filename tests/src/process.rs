@@ -38,7 +38,7 @@ impl Process {
     ) -> Result<Self> {
         let log = File::options().create(true).append(true).open(&log_file)?;
         let child = namespace
-            .spawn(command.stderr(log))
+            .spawn(command.stdout(log.try_clone()?).stderr(log))
             .context("cannot start lb")?;
         Ok(Self { child, log_file })
     }

@@ -9,7 +9,10 @@ use std::{
 use http_body_util::{BodyExt, Empty};
 use hyper::{Method, Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::{net::UnixStream, time::timeout};
+use tokio::{
+    net::UnixStream,
+    time::{sleep, timeout},
+};
 
 use super::{STATUS, STOP, Status};
 
@@ -61,9 +64,20 @@ pub async fn status(socket: &Path) -> Result<Status, ClientError> {
     )?)
 }
 
-/// Ends forwarding and the daemon.
+/// Ends forwarding and the daemon, and waits for its end.
 pub async fn stop(socket: &Path) -> Result<(), ClientError> {
-    request(socket, Method::POST, STOP).await.map(drop)
+    request(socket, Method::POST, STOP).await?;
+    // The socket is what the daemon removes last.
+    let gone = async {
+        while socket.exists() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, gone)
+        .await
+        .map_err(|_| ClientError::Silent {
+            path: socket.to_owned(),
+        })
 }
 
 async fn request(socket: &Path, method: Method, path: &str) -> Result<Bytes, ClientError> {

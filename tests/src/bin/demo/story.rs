@@ -95,8 +95,12 @@ fn start_machine(host: &Host) -> Result<Child> {
     command
         .args(["serve", host.namespace(), host.name()])
         .args(VIPS);
-    // With --keep it outlives the demo and its terminal.
-    command.stdin(Stdio::null()).process_group(0);
+    // With --keep it outlives the demo and its terminal, and whoever reads what the demo prints waits for its end.
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0);
     host.spawn(&mut command)
         .context("cannot start a real server")
 }
