@@ -8,6 +8,7 @@ use crate::{
     checksum::{self, Checksum},
     ethernet, find,
     frame::{Frame, Packet},
+    ip_header::TTL,
     parse::{
         ArpRequest, ETHERNET, EchoRequest, Flow, ICMP, ICMPV4, ICMPV6, IPV4, IPV6,
         NEIGHBOR_MESSAGE, NeighborSolicitation,
@@ -170,7 +171,6 @@ pub fn echo(packet: &mut impl Packet, tables: &impl Tables, request: EchoRequest
 
 #[inline(always)]
 fn reply(frame: Frame<'_>, request: &EchoRequest) -> Option<()> {
-    const TTL: u8 = 64;
     const REQUEST_V4: u16 = u16::from_ne_bytes([8, 0]);
     const REPLY_V4: u16 = u16::from_ne_bytes([0, 0]);
     const REQUEST_V6: u16 = u16::from_ne_bytes([128, 0]);

@@ -3,21 +3,15 @@
 //! The packet of the client stays as it is, its TTL included. Type of service or traffic class is
 //! copied, congestion marks with it (RFC 6040, normal mode).
 
-use lb_common::{RealServer, address::AddressWords};
+use lb_common::{RealServer, address::AddressWords, protocol};
 
 use crate::{
-    checksum::Checksum,
     ethernet::Tags,
     frame::{Frame, Packet},
+    ip_header::{TTL, write_ipv4, write_ipv6},
     parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4, IPV6, IpPacket},
 };
 
-/// IPv4 in IP (RFC 2003), as an IP protocol number.
-const IPV4_IN_IP: u8 = 4;
-/// IPv6 in IP (RFC 4213), as an IP protocol number.
-const IPV6_IN_IP: u8 = 41;
-/// TTL and hop limit of the outer header: the default that IANA recommends (RFC 1700).
-const TTL: u8 = 64;
 const DONT_FRAGMENT: u16 = 0x4000;
 
 /// What the outer header takes from the inner one.
@@ -41,7 +35,7 @@ impl Inner {
             let header = packet.view::<IPV4>()?;
             let position = u16::from_be(header.u16::<6>());
             Self {
-                protocol: IPV4_IN_IP,
+                protocol: protocol::IPV4,
                 traffic_class: header.u8::<1>(),
                 dont_fragment: position & DONT_FRAGMENT,
                 // The fragments of a datagram have one identification, but each is a datagram outside.
@@ -51,7 +45,7 @@ impl Inner {
         } else {
             let header = packet.view::<IPV6>()?;
             Self {
-                protocol: IPV6_IN_IP,
+                protocol: protocol::IPV6,
                 traffic_class: (u16::from_be(header.u16::<0>()) >> 4) as u8,
                 dont_fragment: DONT_FRAGMENT,
                 identification: 0,
@@ -76,17 +70,17 @@ pub fn encapsulate(
     let written = if server.address.is_ipv4() {
         packet
             .adjust_head(-(IPV4 as i32))
-            .then(|| write_ipv4(packet.frame(), ip, server, hash, &inner))
+            .then(|| in_ipv4(packet.frame(), ip, server, hash, &inner))
     } else {
         packet
             .adjust_head(-(IPV6 as i32))
-            .then(|| write_ipv6(packet.frame(), ip, server, hash, &inner))
+            .then(|| in_ipv6(packet.frame(), ip, server, hash, &inner))
     };
     written.flatten().is_some()
 }
 
 #[inline(always)]
-fn write_ipv4(
+fn in_ipv4(
     frame: Frame<'_>,
     ip: &IpPacket,
     server: &RealServer,
@@ -105,19 +99,12 @@ fn write_ipv4(
         (outer_source(server, hash)[1] >> 32) as u32,
         (server.address.words()[1] >> 32) as u32,
     ];
-    let checksum = words
-        .into_iter()
-        .fold(Checksum::default(), Checksum::add_u32);
-    header.set_u32::<0>(words[0]);
-    header.set_u32::<4>(words[1]);
-    header.set_u32::<8>(words[2] | u32::from(checksum.finish()) << 16);
-    header.set_u32::<12>(words[3]);
-    header.set_u32::<16>(words[4]);
+    write_ipv4(header, words);
     Some(())
 }
 
 #[inline(always)]
-fn write_ipv6(
+fn in_ipv6(
     frame: Frame<'_>,
     ip: &IpPacket,
     server: &RealServer,
@@ -132,16 +119,14 @@ fn write_ipv6(
     // Routers balance tunnels by the flow label (RFC 6438).
     let flow_label = (hash >> 44) as u32 & FLOW_LABEL;
     let first = VERSION_6 | u32::from(inner.traffic_class) << 20 | flow_label;
-    let source = outer_source(server, hash);
-    let destination = server.address.words();
-    header.set_u32::<0>(first.to_be());
-    header.set_u16::<4>((ip.length as u16).to_be());
-    header.set_u8::<6>(inner.protocol);
-    header.set_u8::<7>(TTL);
-    header.set_u64::<8>(source[0]);
-    header.set_u64::<16>(source[1]);
-    header.set_u64::<24>(destination[0]);
-    header.set_u64::<32>(destination[1]);
+    write_ipv6(
+        header,
+        first,
+        ip.length as u16,
+        inner.protocol,
+        outer_source(server, hash),
+        server.address.words(),
+    );
     Some(())
 }
 

@@ -41,7 +41,8 @@ pub fn follow<'t>(
     if find::vip(tables, ip.flow.destination).is_none() {
         return Err(Verdict::Pass);
     }
-    let fresh = |first: &FirstFragment| tables.now() - first.seen < FirstFragment::LIFETIME;
+    let fresh =
+        |first: &FirstFragment| tables.now().saturating_sub(first.seen) < FirstFragment::LIFETIME;
     let Some(first) = tables
         .first_fragment(&datagram(ip, identification))
         .filter(fresh)

@@ -18,6 +18,7 @@ pub mod find;
 pub mod forward;
 pub mod fragments;
 pub mod frame;
+pub mod ip_header;
 #[cfg(feature = "kernel")]
 pub mod kernel;
 pub mod parse;

@@ -10,6 +10,7 @@ use crate::{
     checksum::Checksum,
     ethernet::Tags,
     frame::{Frame, Packet},
+    ip_header::{TTL, write_ipv4, write_ipv6},
     parse::{
         ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Fragment, ICMP, ICMPV4, ICMPV6, IPV4, IPV6,
         IpPacket,
@@ -17,7 +18,6 @@ use crate::{
     tables::State,
 };
 
-const TTL: u8 = 64;
 /// As much of the packet as fits in 576 bytes (RFC 1812 section 4.3.2.3), in eights. A packet that is too big is
 /// longer: no MTU is below [`lb_common::real_server::LEAST_MTU_V4`].
 const QUOTE_V4: usize = 544;
@@ -113,15 +113,7 @@ fn fragmentation_needed(
         (ip.flow.destination[1] >> 32) as u32,
         (ip.flow.source[1] >> 32) as u32,
     ];
-    let checksum = words
-        .into_iter()
-        .fold(Checksum::default(), Checksum::add_u32);
-    let header = packet.view::<IPV4>()?;
-    header.set_u32::<0>(words[0]);
-    header.set_u32::<4>(words[1]);
-    header.set_u32::<8>(words[2] | u32::from(checksum.finish()) << 16);
-    header.set_u32::<12>(words[3]);
-    header.set_u32::<16>(words[4]);
+    write_ipv4(packet.view::<IPV4>()?, words);
 
     let message = packet.skip(IPV4)?;
     let quote = message.skip_to(ICMP)?.view::<QUOTE_V4>()?;
@@ -145,7 +137,7 @@ fn fragmentation_needed(
 /// ```
 #[inline(always)]
 fn packet_too_big(frame: Frame<'_>, ip: &IpPacket, mtu: u32, ethernet: Ethernet) -> Option<()> {
-    const VERSION_6: u32 = u32::from_be(6 << 28);
+    const VERSION_6: u32 = 6 << 28;
     const LENGTH: u16 = (ICMP + QUOTE_V6) as u16;
     const PACKET_TOO_BIG: u32 = u32::from_ne_bytes([2, 0, 0, 0]);
 
@@ -153,14 +145,7 @@ fn packet_too_big(frame: Frame<'_>, ip: &IpPacket, mtu: u32, ethernet: Ethernet)
     let packet = frame.skip(ip.offset())?;
     let (source, destination) = (ip.flow.destination, ip.flow.source);
     let header = packet.view::<IPV6>()?;
-    header.set_u32::<0>(VERSION_6);
-    header.set_u16::<4>(LENGTH.to_be());
-    header.set_u8::<6>(ICMPV6);
-    header.set_u8::<7>(TTL);
-    header.set_u64::<8>(source[0]);
-    header.set_u64::<16>(source[1]);
-    header.set_u64::<24>(destination[0]);
-    header.set_u64::<32>(destination[1]);
+    write_ipv6(header, VERSION_6, LENGTH, ICMPV6, source, destination);
 
     let message = packet.skip(IPV6)?;
     let quote = message.skip_to(ICMP)?.view::<QUOTE_V6>()?;

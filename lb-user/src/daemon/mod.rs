@@ -27,7 +27,7 @@ use crate::{
     api::server::{self, Request},
     config::{self, Config},
     control::{Desired, Reconciler, desired::desired},
-    dataplane::{CounterMaps, Pins, Program, Sizes, load, pins},
+    dataplane::{CounterMaps, Pins, Program, Sizes, attach, load, pins},
     net::{self, Targets, Unreachable, View},
 };
 
@@ -154,11 +154,12 @@ impl Daemon {
         pins: Pins,
         lock: pins::Lock,
     ) -> Result<Self> {
+        let (targets, receiver) = watch::channel(targets(&config));
+        let network = net::watch(receiver).await?;
+        attach::check_namespace(&pins, &network.borrow())?;
         let sizes = Sizes::new(&config.limits);
         let loaded = load::load(&pins, &sizes)?;
         let reconciler = Reconciler::new(loaded.tables, &sizes, loaded.counters);
-        let (targets, receiver) = watch::channel(targets(&config));
-        let network = net::watch(receiver).await?;
         let mut daemon = Self {
             config_path: config_path.to_owned(),
             config_bytes,

@@ -1,6 +1,10 @@
 //! Attaches a program to interfaces, by links that are pinned and so outlive the process.
 
-use std::{collections::HashMap, io, path::Path};
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use aya::programs::{
     ProgramError,
@@ -10,7 +14,10 @@ use aya::programs::{
 use tracing::{info, warn};
 
 use super::{Pins, Program, pins::PinError};
-use crate::config::{Interface, XdpMode};
+use crate::{
+    config::{Interface, XdpMode},
+    net::View,
+};
 
 /// Why a program can't be attached to an interface.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +47,16 @@ pub enum AttachError {
         other: XdpMode,
         /// What the kernel says.
         source: ProgramError,
+    },
+    /// A link is alive, but not on an interface here.
+    #[error(
+        "{pin} is the link of another network namespace's {interface}: run lb there, or give this one a pin_path of its own"
+    )]
+    Elsewhere {
+        /// The interface's name.
+        interface: String,
+        /// The link's pin.
+        pin: PathBuf,
     },
     /// A pin of the link can't be used.
     #[error("can't use the link of {interface}: {reason}")]
@@ -134,6 +151,43 @@ impl Attachments {
     }
 }
 
+/// Makes sure that the pinned links are of interfaces in this network namespace, or of none any more. Network namespaces
+/// may share a BPF file system, and what is pinned for one must not be filled with the network of another.
+pub fn check_namespace(pins: &Pins, network: &View) -> Result<(), AttachError> {
+    for interface in pins.linked_interfaces()? {
+        let pin = pins.link(&interface);
+        let failed = |reason: String| AttachError::Link {
+            interface: interface.clone(),
+            reason,
+        };
+        let pinned = PinnedLink::from_pin(&pin).map_err(|error| failed(error.to_string()))?;
+        let link = FdLink::from(pinned);
+        let info = link.info().map_err(|error| failed(error.to_string()))?;
+        let here = network.interfaces.get(&interface);
+        let is_here = here.is_some_and(|here| here.xdp_program == Some(info.program_id()));
+        if !is_here && has_interface(info.id()).map_err(|error| failed(error.to_string()))? {
+            return Err(AttachError::Elsewhere { interface, pin });
+        }
+    }
+    Ok(())
+}
+
+/// Whether an XDP link, of which this process has a descriptor, has an interface still: fdinfo says 0 when it is gone
+/// (kernel: net/core/dev.c, `bpf_xdp_link_show_fdinfo`).
+fn has_interface(link: u32) -> io::Result<bool> {
+    let id = format!("link_id:\t{link}\n");
+    for descriptor in fs::read_dir("/proc/self/fdinfo")? {
+        // A descriptor may be closed meanwhile.
+        let text = fs::read_to_string(descriptor?.path()).unwrap_or_default();
+        if text.contains(&id) {
+            return Ok(!text.contains("ifindex:\t0\n"));
+        }
+    }
+    Err(io::Error::other(
+        "the link has no descriptor in /proc/self/fdinfo",
+    ))
+}
+
 /// Gives the pinned link our program; `None` if the link's interface is gone.
 fn take_over(
     program: &mut Program,
@@ -150,7 +204,7 @@ fn take_over(
     match program.xdp().attach_to_link(link) {
         Ok(link) => Ok(Some(link)),
         Err(error) if errno(&error) == Some(libc::ENOLINK) => {
-            std::fs::remove_file(pin).map_err(|error| failed(error.to_string()))?;
+            fs::remove_file(pin).map_err(|error| failed(error.to_string()))?;
             Ok(None)
         }
         Err(error) => Err(failed(error.to_string())),

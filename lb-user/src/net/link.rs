@@ -1,7 +1,9 @@
 //! Interfaces, as RTM_NEWLINK describes them.
 
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::{
+    LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
+};
 
 use super::view::Interface;
 
@@ -19,6 +21,7 @@ pub(super) fn interface(message: &LinkMessage) -> Option<(String, Interface)> {
     let mut mac = None;
     let mut mtu = None;
     let mut kind = None;
+    let mut xdp_program = None;
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(it) => name = Some(it.clone()),
@@ -27,6 +30,12 @@ pub(super) fn interface(message: &LinkMessage) -> Option<(String, Interface)> {
             LinkAttribute::LinkInfo(infos) => {
                 kind = infos.iter().find_map(|info| match info {
                     LinkInfo::Kind(kind) => Some(kind.to_string()),
+                    _ => None,
+                });
+            }
+            LinkAttribute::Xdp(xdp) => {
+                xdp_program = xdp.iter().find_map(|attribute| match attribute {
+                    LinkXdp::ProgId(id) => Some(*id),
                     _ => None,
                 });
             }
@@ -43,6 +52,7 @@ pub(super) fn interface(message: &LinkMessage) -> Option<(String, Interface)> {
             .flags
             .contains(LinkFlags::Up | LinkFlags::Running),
         kind,
+        xdp_program,
     };
     Some((name?, interface))
 }

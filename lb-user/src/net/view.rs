@@ -119,6 +119,8 @@ pub struct Interface {
     /// What kind of virtual device it is, in the words of `ip link` (`veth`, `vlan`, `bond`);
     /// `None` for a physical one.
     pub kind: Option<String>,
+    /// The id of the XDP program that is attached.
+    pub xdp_program: Option<u32>,
 }
 
 #[cfg(test)]

@@ -166,15 +166,37 @@ fn lb_stop_leaves_what_is_not_its_own() {
     assert!(foreign.exists() && xdp_mode(lab.balancer(), "eth0").is_none());
 }
 
-#[test]
-fn a_start_that_fails_leaves_nothing() {
+#[rstest]
+#[case::with_a_socket_of_somebody_else(true)]
+#[case::at_its_second_interface(false)]
+fn a_start_that_fails_leaves_nothing(#[case] socket_taken: bool) {
     let lab = lab(1);
-    // Somebody else's socket.
-    let _listener = UnixListener::bind(lab.socket()).unwrap();
-    let config = lab.config(SHOP);
+    let _listener = socket_taken.then(|| UnixListener::bind(lab.socket()).unwrap());
+    let mut config = lab.config(SHOP);
+    if !socket_taken {
+        config = config.replace("interfaces: [", "interfaces: [{name: eth0}, {name: eth9}, ");
+        config = config.replace(", {name: eth0, xdp: auto}", "");
+    }
     lab.write_config(&config).unwrap();
     let run = lab.lb("run --config {config}").unwrap();
     assert_eq!(run.status.code(), Some(1));
     assert!(!lab.pin_path().exists());
+    assert_eq!(lab.socket().exists(), socket_taken);
     assert_eq!(xdp_mode(lab.balancer(), "eth0"), None);
+}
+
+#[test]
+fn a_daemon_in_another_network_namespace_is_refused() {
+    let lab = lab(1);
+    let _servers = serve_http(&lab, &[80]);
+    balance(&lab, SHOP).stop(Signal::SIGTERM).unwrap();
+    // The client has an eth0, too.
+    let run = lab.lb_on(lab.client(), "run --config {config}").unwrap();
+    let error = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(run.status.code(), Some(1), "{error}");
+    assert!(error.contains("another network namespace"), "{error}");
+    assert_eq!(xdp_mode(lab.client(), "eth0"), None);
+    let requests = lab.client().http().get((VIP, 80), 100);
+    requests.assert_all_succeeded();
+    balance(&lab, SHOP);
 }
