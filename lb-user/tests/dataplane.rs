@@ -42,7 +42,7 @@ const BINDING: Binding = Binding {
 #[test]
 #[ignore = "needs root"]
 fn the_next_daemon_finds_what_an_earlier_one_left() {
-    let TestPins(pins) = &TestPins::new("take-over");
+    let TestPins(pins) = &TestPins::new("takeover");
     let first = load::load(pins, &sizes(4)).unwrap();
     first.tables.bindings.set(3, BINDING);
     drop(first);

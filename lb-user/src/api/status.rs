@@ -99,3 +99,72 @@ pub struct Traffic {
     /// In the last second.
     pub bits_per_second: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json, to_value};
+
+    use super::*;
+
+    /// Programs of operators read these keys: more may come, none may go.
+    #[test]
+    fn the_keys_are_those_that_were_promised() {
+        let sessions = Sessions::default();
+        let traffic = Traffic::default();
+        let check = Check {
+            kind: "arp".to_owned(),
+            ok: true,
+            latency_us: 1,
+            message: String::new(),
+        };
+        let real_server = RealServer {
+            name: "web-1".to_owned(),
+            address: "10.9.0.11".parse().unwrap(),
+            weight: 1,
+            state: "up".to_owned(),
+            reason: String::new(),
+            checks: vec![check],
+            sessions,
+            traffic,
+        };
+        let virtual_server = VirtualServer {
+            name: "shop".to_owned(),
+            vip: "10.9.1.1".parse().unwrap(),
+            protocol: "tcp".to_owned(),
+            port: serde_json::from_value(json!(80)).unwrap(),
+            forward: "l2dsr".to_owned(),
+            predictor: "hash".to_owned(),
+            state: "up".to_owned(),
+            sessions,
+            traffic,
+            real_servers: vec![real_server],
+        };
+        let status = to_value(Status {
+            virtual_servers: vec![virtual_server],
+            drops: BTreeMap::from([("too_big".to_owned(), 1)]),
+        })
+        .unwrap();
+        let virtual_server = &status["virtual_servers"][0];
+        let real_server = &virtual_server["real_servers"][0];
+        for (value, keys) in [
+            (&status, "virtual_servers drops"),
+            (
+                virtual_server,
+                "name vip protocol port forward predictor state sessions packets bytes real_servers",
+            ),
+            (
+                real_server,
+                "name address weight state reason checks sessions packets bytes",
+            ),
+            (&virtual_server["sessions"], "active total per_second"),
+            (&real_server["sessions"], "active total per_second"),
+            (&real_server["checks"][0], "kind ok latency_us message"),
+            (&status["drops"], "too_big"),
+        ] {
+            for key in keys.split(' ') {
+                assert!(value.get(key).is_some(), "no {key} in {value:#}");
+            }
+        }
+        assert_eq!(virtual_server["port"], Value::from(80));
+    }
+}

@@ -108,3 +108,46 @@ fn row(
         about,
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_reasons_follow() {
+        let status = serde_json::from_value(serde_json::json!({
+            "virtual_servers": [
+                {
+                    "name": "shop", "vip": "10.9.1.1", "protocol": "tcp", "port": [80, 443],
+                    "forward": "l2dsr", "predictor": "hash", "state": "up",
+                    "sessions": { "active": 0, "total": 0, "per_second": 0 },
+                    "packets": 1234, "bytes": 56789, "packets_per_second": 10, "bits_per_second": 8000,
+                    "real_servers": [{
+                        "name": "web-1", "address": "10.9.0.11", "weight": 1000, "state": "down",
+                        "reason": "no answer to ARP for 10.9.0.11 on eth0", "checks": [],
+                        "sessions": { "active": 0, "total": 0, "per_second": 0 },
+                        "packets": 7, "bytes": 8, "packets_per_second": 0, "bits_per_second": 0,
+                    }],
+                },
+                {
+                    "name": "a-long-name", "vip": "2001:db8:9:1::1", "protocol": "udp", "port": "any",
+                    "forward": "l3dsr", "predictor": "hash", "state": "down",
+                    "sessions": { "active": 0, "total": 0, "per_second": 0 },
+                    "packets": 0, "bytes": 0, "packets_per_second": 0, "bits_per_second": 0,
+                    "real_servers": [],
+                },
+            ],
+            "drops": { "no_real_server": 3, "too_big": 0 },
+        }));
+        assert_eq!(
+            table(&status.unwrap()),
+            "\
+NAME         ADDRESS                    STATE  WEIGHT  PACKETS  BYTES  PPS   BPS
+shop         tcp 10.9.1.1:[80, 443]     up                1234  56789   10  8000  l2dsr hash
+  web-1      10.9.0.11                  down     1000        7      8    0     0  no answer to ARP for 10.9.0.11 on eth0
+a-long-name  udp [2001:db8:9:1::1]:any  down                 0      0    0     0  l3dsr hash
+dropped, no_real_server: 3
+"
+        );
+    }
+}

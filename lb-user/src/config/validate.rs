@@ -17,10 +17,12 @@ use super::real_servers::real_servers;
 use super::value::{Field, Number, Word};
 use super::virtual_servers::virtual_servers;
 use super::{schema, unsupported};
+use crate::dataplane::Sizes;
 
 const DEFAULT_PIN_PATH: &str = "/sys/fs/bpf/lb";
 const DEFAULT_SOCKET: &str = "/run/lb/lb.sock";
 const DEFAULT_TABLE_SIZE: u32 = 4096;
+const MOST_INTERFACES: usize = Sizes::INTERFACES as usize;
 
 /// Checks a whole file.
 ///
@@ -75,6 +77,12 @@ fn interfaces(file: &Spanned<schema::File>, errors: &mut Diagnostics) -> Vec<Int
         errors.add(
             entries,
             format!("interfaces: the list is empty: {EXPECTED}"),
+        );
+    }
+    if let Some(excess) = entries.value.get(MOST_INTERFACES) {
+        errors.add(
+            excess,
+            format!("interfaces: expected at most {MOST_INTERFACES}"),
         );
     }
     let mut names = HashSet::new();

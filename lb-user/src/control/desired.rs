@@ -178,6 +178,10 @@ fn link(
                 | Unreachable::NoAnswer {
                     neighbour,
                     interface,
+                }
+                | Unreachable::NeighbourTableFull {
+                    neighbour,
+                    interface,
                 },
             )),
             Some(mac),

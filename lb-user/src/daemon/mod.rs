@@ -156,7 +156,7 @@ impl Daemon {
     ) -> Result<Self> {
         let (targets, receiver) = watch::channel(targets(&config));
         let network = net::watch(receiver).await?;
-        attach::check_namespace(&pins, &network.borrow())?;
+        attach::check_links(&pins, &network.borrow(), &config.interfaces)?;
         let sizes = Sizes::new(&config.limits);
         let loaded = load::load(&pins, &sizes)?;
         let reconciler = Reconciler::new(loaded.tables, &sizes, loaded.counters);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    error::Error,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -58,13 +59,25 @@ pub enum AttachError {
         /// The link's pin.
         pin: PathBuf,
     },
-    /// A pin of the link can't be used.
-    #[error("can't use the link of {interface}: {reason}")]
+    /// A link is alive, in another mode than is wanted.
+    #[error(
+        "XDP is attached to {interface} in {attached} mode, and {wanted} mode is asked for: end it with `lb stop` (or `lb decap --stop`) first"
+    )]
+    OtherMode {
+        /// The interface's name.
+        interface: String,
+        /// How the link is attached.
+        attached: XdpMode,
+        /// How it should be.
+        wanted: XdpMode,
+    },
+    /// A link can't be used.
+    #[error("can't use the link of {interface}")]
     Link {
-        /// Its name.
+        /// Its interface's name.
         interface: String,
         /// Why not.
-        reason: String,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// A pin can't be made or removed.
     #[error(transparent)]
@@ -151,41 +164,80 @@ impl Attachments {
     }
 }
 
-/// Makes sure that the pinned links are of interfaces in this network namespace, or of none any more. Network namespaces
-/// may share a BPF file system, and what is pinned for one must not be filled with the network of another.
-pub fn check_namespace(pins: &Pins, network: &View) -> Result<(), AttachError> {
-    for interface in pins.linked_interfaces()? {
-        let pin = pins.link(&interface);
-        let failed = |reason: String| AttachError::Link {
-            interface: interface.clone(),
-            reason,
+/// Makes sure that the pinned links are of interfaces in this network namespace, or of none any more, and are attached
+/// in the mode that is wanted. Network namespaces may share a BPF file system, and what is pinned for one must not be
+/// filled with the network of another; and a link keeps its mode for life.
+pub fn check_links(
+    pins: &Pins,
+    network: &View,
+    interfaces: &[Interface],
+) -> Result<(), AttachError> {
+    for pinned_for in pins.linked_interfaces()? {
+        let pin = pins.link(&pinned_for);
+        let link = FdLink::from(PinnedLink::from_pin(&pin).map_err(unusable(&pinned_for))?);
+        let info = link.info().map_err(unusable(&pinned_for))?;
+        let ifindex = interface_of(info.id()).map_err(unusable(&pinned_for))?;
+        if ifindex == 0 {
+            continue;
+        }
+        // By its index: it may have another name now.
+        let here = network.interfaces.iter().find_map(|(name, interface)| {
+            let xdp = interface.xdp.filter(|xdp| xdp.id == info.program_id())?;
+            (interface.ifindex == ifindex).then_some((name, xdp))
+        });
+        let Some((name, xdp)) = here else {
+            return Err(AttachError::Elsewhere {
+                interface: pinned_for,
+                pin,
+            });
         };
-        let pinned = PinnedLink::from_pin(&pin).map_err(|error| failed(error.to_string()))?;
-        let link = FdLink::from(pinned);
-        let info = link.info().map_err(|error| failed(error.to_string()))?;
-        let here = network.interfaces.get(&interface);
-        let is_here = here.is_some_and(|here| here.xdp_program == Some(info.program_id()));
-        if !is_here && has_interface(info.id()).map_err(|error| failed(error.to_string()))? {
-            return Err(AttachError::Elsewhere { interface, pin });
+        let attached = if xdp.generic {
+            XdpMode::Generic
+        } else {
+            XdpMode::Native
+        };
+        let configured = interfaces.iter().find(|interface| interface.name == *name);
+        if let Some(&Interface { xdp: wanted, .. }) = configured
+            && wanted != XdpMode::Auto
+            && wanted != attached
+        {
+            return Err(AttachError::OtherMode {
+                interface: name.clone(),
+                attached,
+                wanted,
+            });
         }
     }
     Ok(())
 }
 
-/// Whether an XDP link, of which this process has a descriptor, has an interface still: fdinfo says 0 when it is gone
+/// The index of the interface of an XDP link, of which this process has a descriptor; 0 when it is gone
 /// (kernel: net/core/dev.c, `bpf_xdp_link_show_fdinfo`).
-fn has_interface(link: u32) -> io::Result<bool> {
+fn interface_of(link: u32) -> io::Result<u32> {
     let id = format!("link_id:\t{link}\n");
     for descriptor in fs::read_dir("/proc/self/fdinfo")? {
         // A descriptor may be closed meanwhile.
         let text = fs::read_to_string(descriptor?.path()).unwrap_or_default();
-        if text.contains(&id) {
-            return Ok(!text.contains("ifindex:\t0\n"));
+        let ifindex = || {
+            text.lines()
+                .find_map(|line| line.strip_prefix("ifindex:\t"))
+        };
+        if text.contains(&id)
+            && let Some(Ok(ifindex)) = ifindex().map(str::parse)
+        {
+            return Ok(ifindex);
         }
     }
     Err(io::Error::other(
-        "the link has no descriptor in /proc/self/fdinfo",
+        "/proc/self/fdinfo does not tell its interface",
     ))
+}
+
+fn unusable<E: Into<Box<dyn Error + Send + Sync>>>(interface: &str) -> impl Fn(E) -> AttachError {
+    move |error| AttachError::Link {
+        interface: interface.to_owned(),
+        source: error.into(),
+    }
 }
 
 /// Gives the pinned link our program; `None` if the link's interface is gone.
@@ -194,20 +246,15 @@ fn take_over(
     pin: &Path,
     name: &str,
 ) -> Result<Option<XdpLinkId>, AttachError> {
-    let failed = |reason: String| AttachError::Link {
-        interface: name.to_owned(),
-        reason,
-    };
-    let pinned = PinnedLink::from_pin(pin).map_err(|error| failed(error.to_string()))?;
-    let link =
-        XdpLink::try_from(FdLink::from(pinned)).map_err(|error| failed(error.to_string()))?;
+    let pinned = PinnedLink::from_pin(pin).map_err(unusable(name))?;
+    let link = XdpLink::try_from(FdLink::from(pinned)).map_err(unusable(name))?;
     match program.xdp().attach_to_link(link) {
         Ok(link) => Ok(Some(link)),
         Err(error) if errno(&error) == Some(libc::ENOLINK) => {
-            fs::remove_file(pin).map_err(|error| failed(error.to_string()))?;
+            fs::remove_file(pin).map_err(unusable(name))?;
             Ok(None)
         }
-        Err(error) => Err(failed(error.to_string())),
+        Err(error) => Err(unusable(name)(error)),
     }
 }
 
@@ -236,24 +283,13 @@ fn attach_new(
             Err(error) => return Err(error),
         },
     };
-    let failed = |reason: String| AttachError::Link {
-        interface: name.clone(),
-        reason,
-    };
     // aya falls back to an attachment without a link where the kernel has none; that can't be pinned.
-    let link = program
-        .xdp()
-        .take_link(link)
-        .map_err(|error| failed(error.to_string()))?;
-    let link = FdLink::try_from(link).map_err(|error| failed(error.to_string()))?;
-    let pinned = link.pin(pin).map_err(|error| failed(error.to_string()))?;
-    let link =
-        XdpLink::try_from(FdLink::from(pinned)).map_err(|error| failed(error.to_string()))?;
+    let link = program.xdp().take_link(link).map_err(unusable(name))?;
+    let link = FdLink::try_from(link).map_err(unusable(name))?;
+    let pinned = link.pin(pin).map_err(unusable(name))?;
+    let link = XdpLink::try_from(FdLink::from(pinned)).map_err(unusable(name))?;
     info!(interface = %name, %mode, "attached");
-    program
-        .xdp()
-        .attach_to_link(link)
-        .map_err(|error| failed(error.to_string()))
+    program.xdp().attach_to_link(link).map_err(unusable(name))
 }
 
 fn try_attach(program: &mut Program, name: &str, mode: XdpMode) -> Result<XdpLinkId, AttachError> {
@@ -282,9 +318,5 @@ fn errno(error: &ProgramError) -> Option<i32> {
         ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
         _ => None,
     }
-    .or_else(|| {
-        std::error::Error::source(error)?
-            .downcast_ref::<io::Error>()?
-            .raw_os_error()
-    })
+    .or_else(|| error.source()?.downcast_ref::<io::Error>()?.raw_os_error())
 }

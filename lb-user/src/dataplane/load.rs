@@ -1,6 +1,6 @@
 //! Loads the balancer, with the maps that are pinned or new ones.
 
-use std::{io, path::PathBuf};
+use std::{error::Error, io, path::PathBuf};
 
 use aya::{
     EbpfError,
@@ -50,12 +50,12 @@ pub enum LoadError {
     #[error(transparent)]
     Incompatible(#[from] Incompatible),
     /// A pin can't be made.
-    #[error("can't pin {path}: {reason}")]
+    #[error("can't pin {path}")]
     Pin {
         /// Where.
         path: PathBuf,
         /// Why not.
-        reason: String,
+        source: Box<dyn Error + Send + Sync>,
     },
 }
 

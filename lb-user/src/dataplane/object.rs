@@ -86,20 +86,20 @@ impl Program {
     pub fn pin(&mut self, pins: &Pins) -> Result<(), LoadError> {
         let path = pins.program(self.name);
         let next = pins.program(&format!("{}-next", self.name));
-        let failed = |reason: String| LoadError::Pin {
+        let failed = |source| LoadError::Pin {
             path: path.clone(),
-            reason,
+            source,
         };
         match fs::remove_file(&next) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed(error.to_string()));
+                return Err(failed(error.into()));
             }
             _ => {}
         }
         self.xdp()
             .pin(&next)
-            .map_err(|error| failed(error.to_string()))?;
-        fs::rename(&next, &path).map_err(|error| failed(error.to_string()))
+            .map_err(|error| failed(error.into()))?;
+        fs::rename(&next, &path).map_err(|error| failed(error.into()))
     }
 }
 

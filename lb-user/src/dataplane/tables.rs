@@ -44,7 +44,8 @@ impl Sizes {
     const BINDINGS_PER_VIRTUAL_SERVER: u32 = 32;
     /// Bindings for each real server, so that a few virtual servers can bind all.
     const BINDINGS_PER_REAL_SERVER: u32 = 4;
-    const INTERFACES: u32 = 256;
+    /// Interfaces that a balancer can have.
+    pub const INTERFACES: u32 = 256;
     /// Fragmented datagrams on their way at one time.
     const FRAGMENTS: u32 = 16_384;
 

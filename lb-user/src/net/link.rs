@@ -2,10 +2,10 @@
 
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{
-    LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
+    LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
 };
 
-use super::view::Interface;
+use super::view::{AttachedProgram, Interface};
 
 /// Whether the message is about an interface itself. The kernel also sends link messages of family
 /// AF_BRIDGE, about an interface's being a port of a bridge: RTM_DELLINK then means that it left the
@@ -21,7 +21,7 @@ pub(super) fn interface(message: &LinkMessage) -> Option<(String, Interface)> {
     let mut mac = None;
     let mut mtu = None;
     let mut kind = None;
-    let mut xdp_program = None;
+    let mut xdp = None;
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(it) => name = Some(it.clone()),
@@ -33,12 +33,7 @@ pub(super) fn interface(message: &LinkMessage) -> Option<(String, Interface)> {
                     _ => None,
                 });
             }
-            LinkAttribute::Xdp(xdp) => {
-                xdp_program = xdp.iter().find_map(|attribute| match attribute {
-                    LinkXdp::ProgId(id) => Some(*id),
-                    _ => None,
-                });
-            }
+            LinkAttribute::Xdp(attributes) => xdp = attached_program(attributes),
             _ => {}
         }
     }
@@ -52,7 +47,16 @@ pub(super) fn interface(message: &LinkMessage) -> Option<(String, Interface)> {
             .flags
             .contains(LinkFlags::Up | LinkFlags::Running),
         kind,
-        xdp_program,
+        xdp,
     };
     Some((name?, interface))
+}
+
+fn attached_program(attributes: &[LinkXdp]) -> Option<AttachedProgram> {
+    let id = attributes.iter().find_map(|attribute| match attribute {
+        LinkXdp::ProgId(id) => Some(*id),
+        _ => None,
+    })?;
+    let generic = attributes.contains(&LinkXdp::Attached(XdpAttached::SocketBuffer));
+    Some(AttachedProgram { id, generic })
 }

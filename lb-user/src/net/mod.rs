@@ -22,7 +22,7 @@ mod view;
 mod watch;
 
 pub use netlink::NetError;
-pub use view::{Interface, NextHop, Unreachable, View};
+pub use view::{AttachedProgram, Interface, NextHop, Unreachable, View};
 pub use watch::{Targets, watch};
 
 /// A MAC address, in the order of transmission.

@@ -361,7 +361,10 @@ impl State {
                 neighbour,
                 interface: name.clone(),
             }),
-            Answer::TableFull => Err(Unreachable::NeighbourTableFull { neighbour }),
+            Answer::TableFull => Err(Unreachable::NeighbourTableFull {
+                neighbour,
+                interface: name.clone(),
+            }),
         }?;
         let mtus = [
             Some(interface.mtu),

@@ -94,6 +94,8 @@ pub enum Unreachable {
     NeighbourTableFull {
         /// The target, or the gateway to it.
         neighbour: IpAddr,
+        /// The interface that the neighbour would be asked on.
+        interface: String,
     },
 }
 
@@ -119,8 +121,17 @@ pub struct Interface {
     /// What kind of virtual device it is, in the words of `ip link` (`veth`, `vlan`, `bond`);
     /// `None` for a physical one.
     pub kind: Option<String>,
-    /// The id of the XDP program that is attached.
-    pub xdp_program: Option<u32>,
+    /// The XDP program that is attached.
+    pub xdp: Option<AttachedProgram>,
+}
+
+/// An XDP program on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttachedProgram {
+    /// Its id.
+    pub id: u32,
+    /// Attached in generic mode, not in native mode.
+    pub generic: bool,
 }
 
 #[cfg(test)]
@@ -148,7 +159,10 @@ mod tests {
                 "waiting for an answer to neighbour solicitation for 2001:db8::11 on eth0",
             ),
             (
-                Unreachable::NeighbourTableFull { neighbour: v6 },
+                Unreachable::NeighbourTableFull {
+                    neighbour: v6,
+                    interface: interface(),
+                },
                 "the kernel's neighbour table is full, so 2001:db8::11 can't be resolved: raise net.ipv6.neigh.default.gc_thresh3",
             ),
         ] {

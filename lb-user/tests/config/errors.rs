@@ -406,3 +406,10 @@ virtual_servers:
 fn a_tunnel_source_that_is_wrong_is_refused(#[case] text: &str, #[case] problem: &str) {
     assert_eq!(problems_after_interfaces(text), [problem]);
 }
+
+#[test]
+fn more_interfaces_than_the_kernels_table_holds_are_refused() {
+    let entries: Vec<_> = (0..257).map(|n| format!("{{ name: eth{n} }}")).collect();
+    let text = format!("interfaces:\n- {}\n", entries.join("\n- "));
+    assert_eq!(problems(&text), ["258:3: interfaces: expected at most 256"]);
+}

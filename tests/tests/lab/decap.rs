@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::{
     frames::{datagram, encapsulated, ip_header},
     interfaces::xdp_mode,
-    support::{PATIENCE, VIP, VIP6, lab, serve_udp, wait_until},
+    support::{PATIENCE, StopAtEnd, VIP, VIP6, lab, serve_udp, wait_until},
 };
 
 const PAYLOAD: &str = "is anybody there?";
@@ -355,6 +355,7 @@ fn decapsulation_goes_on_when_lb_decap_ends_and_starts_again(#[case] end: Signal
     let mut decap = start(&lab, "");
     let done = AtomicBool::new(false);
     let (decap, asked) = thread::scope(|scope| {
+        let stop = StopAtEnd(&done);
         let asked = scope.spawn(|| {
             let balancer = Balancer::new(&lab);
             let flow = lab.client().udp((VIP, 53));
@@ -373,7 +374,7 @@ fn decapsulation_goes_on_when_lb_decap_ends_and_starts_again(#[case] end: Signal
             sleep(Duration::from_millis(50));
             decap = start(&lab, "");
         }
-        done.store(true, Ordering::Relaxed);
+        drop(stop);
         (decap, asked.join().unwrap())
     });
     assert!(asked > 100, "{asked} datagrams are no test");

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     frames::capsule,
-    support::{PATIENCE, TUNNELS, VIPS, balance, decapsulate, serve_http, wait_until},
+    support::{PATIENCE, StopAtEnd, TUNNELS, VIPS, balance, decapsulate, serve_http, wait_until},
 };
 
 fn behind_router() -> Lab {
@@ -111,6 +111,7 @@ fn a_route_that_moves_to_another_router_is_followed_without_a_loss() {
     let link_local = "fe80::aff:fe09:fe dev eth0";
     let done = AtomicBool::new(false);
     let report = thread::scope(|scope| {
+        let stop = StopAtEnd(&done);
         let requests = scope.spawn(|| get_until(&lab, &done));
         for (network, via, next_hop) in [
             ("10.11.0.0/16", "10.9.0.253", other),
@@ -133,8 +134,9 @@ fn a_route_that_moves_to_another_router_is_followed_without_a_loss() {
             assert!(frame.is_some(), "nothing for {network} by way of {via}");
         }
         sleep(Duration::from_millis(500));
-        done.store(true, Ordering::Relaxed);
+        drop(stop);
         requests.join().unwrap()
     });
     report.assert_all_succeeded();
+    assert_eq!(lab.client().tcp_retransmissions(), 0);
 }

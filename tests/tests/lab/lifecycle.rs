@@ -14,7 +14,9 @@ use rstest::rstest;
 
 use crate::{
     interfaces::xdp_mode,
-    support::{DNS, SHOP, VIP, VIP6, balance, lab, serve_http, serve_udp},
+    support::{
+        DNS, SHOP, StopAtEnd, VIP, VIP6, balance, balance_in_mode, lab, serve_http, serve_udp,
+    },
 };
 
 /// Asks over UDP without a pause until told to stop, and says how often. Panics if an answer is lost.
@@ -43,6 +45,7 @@ fn takeovers_during_ten_thousand_requests_lose_nothing(#[case] end: Signal) {
     let mut lb = Daemon::start(&lab, &config).unwrap();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
+        let stop = StopAtEnd(&done);
         let datagrams = scope.spawn(|| ask_until(&lab, &done));
         let requests = scope.spawn(|| {
             let get = |vip| lab.client().http().parallel(16).get((vip, 80), 5000);
@@ -57,7 +60,7 @@ fn takeovers_during_ten_thousand_requests_lose_nothing(#[case] end: Signal) {
             lb = Daemon::start(&lab, &config).unwrap();
             takeovers += 1;
         }
-        done.store(true, Ordering::Relaxed);
+        drop(stop);
         let report = requests.join().unwrap();
         report.assert_all_succeeded();
         assert_eq!(report.replies.len(), 10_000);
@@ -199,4 +202,47 @@ fn a_daemon_in_another_network_namespace_is_refused() {
     let requests = lab.client().http().get((VIP, 80), 100);
     requests.assert_all_succeeded();
     balance(&lab, SHOP);
+}
+
+#[rstest]
+fn a_daemon_that_wants_another_mode_is_refused(
+    #[values(("generic", "native"), ("native", "generic"))] (attached, other): (&str, &str),
+) {
+    let lab = lab(1);
+    let _servers = serve_http(&lab, &[80]);
+    drop(balance_in_mode(&lab, SHOP, attached));
+    let mode = xdp_mode(lab.balancer(), "eth0");
+    let in_mode = |mode| {
+        lab.config(SHOP)
+            .replace("xdp: auto", &format!("xdp: {mode}"))
+    };
+    lab.write_config(&in_mode(other)).unwrap();
+    let run = lab.lb("run --config {config}").unwrap();
+    let error = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(run.status.code(), Some(1), "{error}");
+    let words = format!("attached to eth0 in {attached} mode, and {other} mode is asked for");
+    assert!(error.contains(&words), "{error}");
+    assert!(error.contains("`lb stop`"), "{error}");
+    let requests = lab.client().http().get((VIP, 80), 100);
+    requests.assert_all_succeeded();
+    for accepted in ["auto", attached] {
+        drop(balance_in_mode(&lab, SHOP, accepted));
+        assert_eq!(xdp_mode(lab.balancer(), "eth0"), mode);
+    }
+}
+
+#[test]
+fn a_daemon_finds_its_link_at_an_interface_with_another_name() {
+    let lab = lab(1);
+    let _servers = serve_http(&lab, &[80]);
+    drop(balance(&lab, SHOP));
+    lab.balancer().ip("link set dev eth0 down");
+    lab.balancer().ip("link set dev eth0 name lan0");
+    lab.balancer().ip("link set dev lan0 up");
+    let config = lab.config(SHOP).replace("name: eth0", "name: lan0");
+    lab.write_config(&config).unwrap();
+    let run = lab.lb("run --config {config}").unwrap();
+    let error = String::from_utf8(run.stderr).unwrap();
+    assert!(!error.contains("another network namespace"), "{error}");
+    assert!(error.contains("attached to lan0"), "{error}");
 }

@@ -17,6 +17,7 @@ mod lifecycle;
 mod mtu;
 mod neighbours;
 mod own_traffic;
+mod pins;
 mod ports;
 mod real_servers;
 mod reload;

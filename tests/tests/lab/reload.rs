@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     interfaces::xdp_mode,
-    support::{SHOP, VIP, balance, lab, serve_http},
+    support::{SHOP, StopAtEnd, VIP, balance, lab, serve_http},
 };
 
 /// The virtual server `shop` with these real servers.
@@ -171,6 +171,14 @@ fn a_virtual_server_comes_and_goes() {
         .http()
         .get((VIP, 80), 10)
         .assert_all_succeeded();
+
+    // In the place of the one that had traffic.
+    lab.write_config(&lab.config(&(shop("web-1") + two)))
+        .unwrap();
+    let status = lb.wait_until("two virtual servers again", up).unwrap();
+    let more = named(&status["virtual_servers"], "more");
+    assert_eq!(more["packets"], 0);
+    assert_eq!(more["real_servers"][0]["packets"], 0);
 }
 
 #[test]
@@ -178,37 +186,34 @@ fn reloads_do_not_disturb_other_virtual_servers() {
     let lab = lab(3);
     let _servers = serve_http(&lab, &[80]);
     let lb = balance(&lab, SHOP);
-    let requests_while = |work: &dyn Fn() -> anyhow::Result<()>| {
-        let done = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let requests = scope.spawn(|| {
-                let mut failures = Vec::new();
-                while !done.load(Ordering::Relaxed) {
-                    failures.extend(lab.client().http().parallel(4).get((VIP, 80), 200).failures);
-                }
-                failures
-            });
-            let worked = work();
-            done.store(true, Ordering::Relaxed);
-            worked.unwrap();
-            requests.join().unwrap()
-        })
-    };
-    let failures = requests_while(&|| {
+    let done = AtomicBool::new(false);
+    let failures = thread::scope(|scope| {
+        let stop = StopAtEnd(&done);
+        let requests = scope.spawn(|| {
+            let mut failures = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                failures.extend(lab.client().http().parallel(4).get((VIP, 80), 200).failures);
+            }
+            failures
+        });
         for count in [1, 2, 3, 2, 1] {
             let servers = ["web-1", "web-2", "web-3"][..count].join(", ");
             let more = format!(
                 "- {{name: more, vip: 10.9.1.2, protocol: tcp, port: '1000-2000', bind: [{servers}]}}"
             );
-            lab.write_config(&lab.config(&[SHOP, &more].concat()))?;
+            lab.write_config(&lab.config(&[SHOP, &more].concat()))
+                .unwrap();
             lb.wait_until("the new binding", |status| {
                 let mut all = status["virtual_servers"].as_array().unwrap().iter();
                 all.any(|one| {
                     one["name"] == "more" && one["real_servers"].as_array().unwrap().len() == count
                 })
-            })?;
+            })
+            .unwrap();
         }
-        Ok(())
+        drop(stop);
+        requests.join().unwrap()
     });
     assert_eq!(failures, Vec::<String>::new());
+    assert_eq!(lab.client().tcp_retransmissions(), 0);
 }

@@ -399,7 +399,7 @@ fn view() -> View {
         mtu: JUMBO,
         up: true,
         kind: None,
-        xdp_program: None,
+        xdp: None,
     };
     View {
         next_hops: next_hops.collect(),

@@ -26,7 +26,7 @@ fn interface(kind: Option<&str>) -> Interface {
         mtu: 9000,
         up: true,
         kind: kind.map(str::to_owned),
-        xdp_program: None,
+        xdp: None,
     }
 }
 

@@ -244,7 +244,8 @@ fn a_full_neighbour_table_is_the_reason_until_there_is_room() {
     assert_eq!(
         it.next_hop("10.9.0.11"),
         Err(Unreachable::NeighbourTableFull {
-            neighbour: ip("10.9.0.11")
+            neighbour: ip("10.9.0.11"),
+            interface: "eth0".to_owned(),
         })
     );
     it.state.nudged(key, Ok(()), it.now);
