@@ -9,6 +9,10 @@ use crate::{Address, Name};
 pub const LEAST_MTU_V4: u32 = 576;
 /// The smallest MTU of IPv6 (RFC 8200 section 5).
 pub const LEAST_MTU_V6: u32 = 1280;
+/// Bytes of an outer IPv4 header: it has no options (RFC 791 section 3.1).
+pub const OUTER_V4: u32 = 20;
+/// Bytes of an outer IPv6 header (RFC 8200 section 3).
+pub const OUTER_V6: u32 = 40;
 
 /// Value of the map `real_servers`: all that forwarding needs, in one cache line, ready to be copied
 /// into the packet. An entry is not changed while a [`crate::Binding`] leads to it.

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use lb_user::net::solicited::{Memberships, solicited_node};
-use lb_user::net::{NextHop, Targets, Unreachable, View};
+use lb_user::net::{NextHop, Targets, Unreachable, View, Way};
 use nix::sched::{CloneFlags, setns, unshare};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -196,13 +196,15 @@ fn a_neighbour_on_the_link_is_learnt_over_ipv4_and_ipv6() {
             assert_eq!(
                 watch.wait_for_next_hop(target).await,
                 NextHop {
-                    interface: "lan0".to_owned(),
-                    ifindex,
-                    source_mac: OUR_MAC,
-                    source_address: Some(ip(source)),
-                    gateway: None,
+                    way: Way {
+                        interface: "lan0".to_owned(),
+                        ifindex,
+                        source_mac: OUR_MAC,
+                        source_address: Some(ip(source)),
+                        gateway: None,
+                        mtu: 1500,
+                    },
                     mac: PEER_MAC,
-                    mtu: 1500,
                 }
             );
         }
@@ -224,9 +226,9 @@ fn a_gateway_and_the_mtu_of_its_route_are_found() {
             ("198.51.100.7", "2001:db8::11", 1500),
         ] {
             let next_hop = watch.wait_for_next_hop(target).await;
-            assert_eq!(next_hop.gateway, Some(ip(gateway)), "{target}");
+            assert_eq!(next_hop.way.gateway, Some(ip(gateway)), "{target}");
             assert_eq!(next_hop.mac, PEER_MAC, "{target}");
-            assert_eq!(next_hop.mtu, mtu, "{target}");
+            assert_eq!(next_hop.way.mtu, mtu, "{target}");
         }
     });
 }
@@ -267,11 +269,10 @@ fn an_absent_neighbour_gives_no_answer_until_it_appears() {
         let targets = ["10.9.0.12", "2001:db8::12"];
         let mut watch = Watch::start(&targets).await;
         for target in targets {
-            let resolving = Unreachable::Resolving {
-                neighbour: ip(target),
-                interface: "lan0".to_owned(),
-            };
-            assert_eq!(watch.views.borrow().next_hops[&ip(target)], Err(resolving));
+            let view = watch.views.borrow();
+            let reason = view.next_hops[&ip(target)].as_ref().unwrap_err();
+            assert!(matches!(reason, Unreachable::Resolving { .. }), "{reason}");
+            assert_eq!(reason.way().unwrap().interface, "lan0");
         }
         for target in targets {
             watch.wait_for_reason(target, is_no_answer).await;
@@ -342,7 +343,7 @@ fn a_changed_mac_address_is_followed() {
 
         lab.ip("link set lan0 address 02:00:00:00:00:02");
         let is_followed = |view: &View| {
-            next_hop(view, "10.9.0.11").is_ok_and(|it| it.source_mac == [2, 0, 0, 0, 0, 2])
+            next_hop(view, "10.9.0.11").is_ok_and(|it| it.way.source_mac == [2, 0, 0, 0, 0, 2])
         };
         watch
             .wait("our own MAC address has changed", is_followed)
@@ -420,7 +421,8 @@ fn a_renamed_or_resized_interface_is_followed() {
         lab.ip("link set lan0 mtu 1300");
         lab.ip("link set lan0 name front");
         let is_followed = |view: &View| {
-            next_hop(view, "10.9.0.11").is_ok_and(|it| it.interface == "front" && it.mtu == 1300)
+            next_hop(view, "10.9.0.11")
+                .is_ok_and(|it| it.way.interface == "front" && it.way.mtu == 1300)
         };
         let view = watch.wait("the new name and MTU show", is_followed).await;
         assert_eq!(view.interfaces["front"].mtu, 1300);
@@ -446,7 +448,7 @@ fn an_interface_that_is_deleted_and_made_anew_is_followed() {
         lab.add_veth("lan0");
         lab.add_addresses();
         let after = watch.wait_for_next_hop("10.9.0.11").await;
-        assert_ne!(before.ifindex, after.ifindex);
+        assert_ne!(before.way.ifindex, after.way.ifindex);
     });
 }
 
@@ -461,11 +463,17 @@ fn a_route_or_rule_that_leads_elsewhere_is_followed() {
         lab.peer_ip("addr add 10.9.1.11/24 dev lan1");
         lab.ip("route add 192.0.2.0/24 via 10.9.0.11");
         let mut watch = Watch::start(&["192.0.2.7"]).await;
-        assert_eq!(watch.wait_for_next_hop("192.0.2.7").await.interface, "lan0");
+        assert_eq!(
+            watch.wait_for_next_hop("192.0.2.7").await.way.interface,
+            "lan0"
+        );
 
         lab.ip("route replace 192.0.2.0/24 via 10.9.1.11");
         watch.wait_for_mac("192.0.2.7", [2, 0, 0, 0, 0, 0x1a]).await;
-        assert_eq!(watch.wait_for_next_hop("192.0.2.7").await.interface, "lan1");
+        assert_eq!(
+            watch.wait_for_next_hop("192.0.2.7").await.way.interface,
+            "lan1"
+        );
 
         lab.ip("route add 192.0.2.0/24 via 10.9.0.11 table 7");
         lab.ip("rule add to 192.0.2.0/25 table 7");

@@ -6,13 +6,16 @@ use std::{
 };
 
 use ipnet::IpNet;
-use lb_common::real_server::{LEAST_MTU_V4, LEAST_MTU_V6};
+use lb_common::real_server::{LEAST_MTU_V4, LEAST_MTU_V6, OUTER_V4, OUTER_V6};
 use strum::Display;
 
 use crate::{
     config::{self, Config, Forward, MacAddress, Ports, Predictor, Protocol, RealServer, Tunnel},
-    net::{Unreachable, View},
+    net::{Unreachable, View, Way},
 };
+
+/// The largest total length of IPv4, which an outer header's packet may have.
+const MOST_MTU: u32 = 65_535;
 
 /// The wanted state of the data plane.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -154,69 +157,43 @@ fn link(
     network: &View,
     last_known: Option<&Link>,
 ) -> Result<Link, String> {
-    let (link, gateway, source) = match (network.next_hops.get(&server.address), server.mac) {
-        (Some(Ok(next_hop)), mac) => {
-            takes_frames(config, network, &next_hop.interface)?;
-            let on_link = next_hop.gateway.is_none();
-            let link = Link {
-                ifindex: next_hop.ifindex,
-                source_mac: next_hop.source_mac,
-                destination_mac: mac
-                    .filter(|_| on_link)
-                    .map_or(next_hop.mac, MacAddress::octets),
-                mtu: next_hop.mtu,
-                outer_source: None,
-            };
-            (link, next_hop.gateway, next_hop.source_address)
+    let vip = virtual_server.vip;
+    let (way, mac) = match network.next_hops.get(&server.address) {
+        Some(Ok(next_hop)) => (&next_hop.way, Ok(next_hop.mac)),
+        Some(Err(reason)) => (reason.way().ok_or_else(|| reason.to_string())?, Err(reason)),
+        None => {
+            let link =
+                last_known.ok_or_else(|| format!("looking up the way to {}", server.address))?;
+            return with_room(*link, vip, server.address);
         }
-        (
-            Some(Err(
-                Unreachable::Resolving {
-                    neighbour,
-                    interface,
-                }
-                | Unreachable::NoAnswer {
-                    neighbour,
-                    interface,
-                }
-                | Unreachable::NeighbourTableFull {
-                    neighbour,
-                    interface,
-                },
-            )),
-            Some(mac),
-        ) if *neighbour == server.address => {
-            let no_interface = || format!("interface {interface} has no MAC address");
-            let known = network.interfaces.get(interface).ok_or_else(no_interface)?;
-            let link = Link {
-                ifindex: known.ifindex,
-                source_mac: known.mac.ok_or_else(no_interface)?,
-                destination_mac: mac.octets(),
-                mtu: known.mtu,
-                outer_source: None,
-            };
-            (link, None, None)
-        }
-        (None | Some(Err(Unreachable::Resolving { .. })), _) if let Some(link) = last_known => {
-            return Ok(*link);
-        }
-        (Some(Err(reason)), _) => return Err(reason.to_string()),
-        (None, _) => return Err(format!("looking up the way to {}", server.address)),
     };
-    match (virtual_server.forward, gateway) {
-        (Forward::L2dsr, None) => with_room(link, virtual_server.vip, server.address, 0),
-        (Forward::L2dsr, Some(gateway)) => Err(format!(
-            "{} is behind the router {gateway}: l2dsr needs a directly connected server (l3dsr does not)",
-            server.address
-        )),
-        (Forward::L3dsr, _) => encapsulated(
-            link,
-            virtual_server.vip,
-            server.address,
-            &config.tunnel,
-            source,
-        ),
-    }
+    takes_frames(config, network, &way.interface)?;
+    let outer_source = match (virtual_server.forward, way.gateway) {
+        (Forward::L2dsr, None) => None,
+        (Forward::L2dsr, Some(gateway)) => {
+            return Err(format!(
+                "{} is behind the router {gateway}: l2dsr needs a directly connected server (l3dsr does not)",
+                server.address
+            ));
+        }
+        (Forward::L3dsr, _) => Some(outer_source(&config.tunnel, server.address, way)?),
+    };
+    let fixed = server.mac.filter(|_| way.gateway.is_none());
+    let link = match (fixed.map(MacAddress::octets), mac, last_known) {
+        (Some(mac), _, _) | (None, Ok(mac), _) => Link {
+            ifindex: way.ifindex,
+            source_mac: way.source_mac,
+            destination_mac: mac,
+            mtu: match outer_source {
+                Some(_) => way.mtu.min(MOST_MTU),
+                None => way.mtu,
+            },
+            outer_source,
+        },
+        (None, Err(Unreachable::Resolving { .. }), Some(last_known)) => *last_known,
+        (None, Err(reason), _) => return Err(reason.to_string()),
+    };
+    with_room(link, vip, server.address)
 }
 
 /// Whether frames can be redirected to an interface: devices without a driver of their own have no
@@ -238,38 +215,29 @@ fn takes_frames(config: &Config, network: &View, interface: &str) -> Result<(), 
     }
 }
 
-/// The way to a server inside an outer header.
-fn encapsulated(
-    link: Link,
-    vip: IpAddr,
-    server: IpAddr,
-    tunnel: &Tunnel,
-    source: Option<IpAddr>,
-) -> Result<Link, String> {
-    /// The largest total length of IPv4.
-    const MOST_MTU: u32 = 65_535;
-
-    let (configured, overhead) = match server {
-        IpAddr::V4(_) => (tunnel.source_v4.map(IpNet::V4), 20),
-        IpAddr::V6(_) => (tunnel.source_v6.map(IpNet::V6), 40),
+/// Where the source addresses of outer headers to a server come from.
+fn outer_source(tunnel: &Tunnel, server: IpAddr, way: &Way) -> Result<IpNet, String> {
+    let configured = match server {
+        IpAddr::V4(_) => tunnel.source_v4.map(IpNet::V4),
+        IpAddr::V6(_) => tunnel.source_v6.map(IpNet::V6),
     };
-    let outer_source = configured
-        .or(source.map(IpNet::from))
-        .ok_or_else(|| format!("this host has no address to send from to {server}"))?;
-    let link = Link {
-        mtu: link.mtu.min(MOST_MTU),
-        outer_source: Some(outer_source),
-        ..link
-    };
-    with_room(link, vip, server, overhead)
+    configured
+        .or(way.source_address.map(IpNet::from))
+        .ok_or_else(|| format!("this host has no address to send from to {server}"))
 }
 
-/// A link whose MTU leaves packets of the VIP, behind `overhead` bytes, as long as they must be able to be.
-fn with_room(link: Link, vip: IpAddr, server: IpAddr, overhead: u32) -> Result<Link, String> {
-    let least = match vip {
+/// A link whose MTU leaves packets of the VIP as long as they must be able to be.
+fn with_room(link: Link, vip: IpAddr, server: IpAddr) -> Result<Link, String> {
+    let inner = match vip {
         IpAddr::V4(_) => LEAST_MTU_V4,
         IpAddr::V6(_) => LEAST_MTU_V6,
-    } + overhead;
+    };
+    let outer = match link.outer_source {
+        None => 0,
+        Some(IpNet::V4(_)) => OUTER_V4,
+        Some(IpNet::V6(_)) => OUTER_V6,
+    };
+    let least = inner + outer;
     if link.mtu < least {
         return Err(format!(
             "the MTU towards {server} is {}: VIP {vip} needs {least} or more",

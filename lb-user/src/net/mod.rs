@@ -22,8 +22,8 @@ mod view;
 mod watch;
 
 pub use netlink::NetError;
-pub use view::{AttachedProgram, Interface, NextHop, Unreachable, View};
-pub use watch::{Targets, watch};
+pub use view::{AttachedProgram, Interface, NextHop, Unreachable, View, Way};
+pub use watch::{Targets, watch, watch_host};
 
 /// A MAC address, in the order of transmission.
 type Mac = [u8; 6];

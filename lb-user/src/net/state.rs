@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
+use lb_common::real_server::{LEAST_MTU_V6, OUTER_V6};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::LinkMessage;
@@ -18,7 +19,7 @@ use super::neighbour::{self, Answer, Entry, NeighbourKey, NextNudge, Nudge};
 use super::path_mtu::TooBig;
 use super::route::{self, Route};
 use super::schedule::Schedule;
-use super::view::{Interface, NextHop, Unreachable, View};
+use super::view::{Interface, NextHop, Unreachable, View, Way};
 use super::watch::Targets;
 
 /// Routes are looked up again this long after a change: changes come in bursts.
@@ -37,7 +38,7 @@ const VERIFY_SPACING: Duration = Duration::from_millis(4);
 const PATH_MTU_STANDS: Duration = Duration::from_secs(600);
 /// Routers are not believed when they tell less: room for an IPv6 packet of the least size in an outer IPv6 header (RFC
 /// 8200 section 5). Whoever forges errors must not be able to make real servers useless.
-const LEAST_PATH_MTU: u32 = 1280 + 40;
+const LEAST_PATH_MTU: u32 = LEAST_MTU_V6 + OUTER_V6;
 /// Nudges go out in batches with a pause in between, so that thousands make no burst.
 const NUDGE_BATCH: usize = 20;
 const NUDGE_PAUSE: Duration = Duration::from_millis(40);
@@ -351,35 +352,25 @@ impl State {
         })?;
         let key = route.neighbour(to);
         let neighbour = key.address;
-        let mac = match self.neighbours[&key].answer {
-            Answer::Known(mac) => Ok(mac),
-            Answer::Resolving => Err(Unreachable::Resolving {
-                neighbour,
-                interface: name.clone(),
-            }),
-            Answer::Silent => Err(Unreachable::NoAnswer {
-                neighbour,
-                interface: name.clone(),
-            }),
-            Answer::TableFull => Err(Unreachable::NeighbourTableFull {
-                neighbour,
-                interface: name.clone(),
-            }),
-        }?;
         let mtus = [
             Some(interface.mtu),
             route.mtu,
             self.path_mtus.get(&to).map(|(mtu, _)| *mtu),
         ];
-        Ok(NextHop {
+        let way = Way {
             interface: name.clone(),
             ifindex: route.ifindex,
             source_mac,
             source_address: route.source,
             gateway: route.gateway,
-            mac,
             mtu: mtus.into_iter().flatten().min().unwrap_or(interface.mtu),
-        })
+        };
+        match self.neighbours[&key].answer {
+            Answer::Known(mac) => Ok(NextHop { way, mac }),
+            Answer::Resolving => Err(Unreachable::Resolving { neighbour, way }),
+            Answer::Silent => Err(Unreachable::NoAnswer { neighbour, way }),
+            Answer::TableFull => Err(Unreachable::NeighbourTableFull { neighbour, way }),
+        }
     }
 
     fn remove_interface(&mut self, ifindex: u32, now: Instant) {

@@ -19,6 +19,15 @@ pub struct View {
 /// Where a packet to one target goes: everything needed to write its Ethernet header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextHop {
+    /// The way there.
+    pub way: Way,
+    /// The MAC address of the gateway, or of the target itself if it is on the link.
+    pub mac: [u8; 6],
+}
+
+/// The way to a target, as routes and interfaces tell it, whether or not its neighbour answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
     /// The interface that the packet leaves by.
     pub interface: String,
     /// That interface's index.
@@ -30,8 +39,6 @@ pub struct NextHop {
     /// The router in between; `None` if the target is on the link. It may be an IPv6 address for an
     /// IPv4 target (RFC 8950).
     pub gateway: Option<IpAddr>,
-    /// The MAC address of the gateway, or of the target itself if it is on the link.
-    pub mac: [u8; 6],
     /// The largest IP packet in bytes: the route's MTU, never more than the interface's, nor than what a router
     /// told of late about encapsulated packets.
     pub mtu: u32,
@@ -71,20 +78,20 @@ pub enum Unreachable {
         interface: String,
     },
     /// The neighbour was asked for its MAC address and the answer may still come.
-    #[error("waiting for an answer to {} for {neighbour} on {interface}", asking(.neighbour))]
+    #[error("waiting for an answer to {} for {neighbour} on {}", asking(.neighbour), .way.interface)]
     Resolving {
         /// The target, or the gateway to it.
         neighbour: IpAddr,
-        /// The interface that the neighbour is asked on.
-        interface: String,
+        /// The way that it is on.
+        way: Way,
     },
     /// The neighbour was asked for its MAC address and did not answer.
-    #[error("no answer to {} for {neighbour} on {interface}", asking(.neighbour))]
+    #[error("no answer to {} for {neighbour} on {}", asking(.neighbour), .way.interface)]
     NoAnswer {
         /// The target, or the gateway to it.
         neighbour: IpAddr,
-        /// The interface that the neighbour is asked on.
-        interface: String,
+        /// The way that it is on.
+        way: Way,
     },
     /// The kernel has no room for another neighbour.
     #[error(
@@ -94,9 +101,21 @@ pub enum Unreachable {
     NeighbourTableFull {
         /// The target, or the gateway to it.
         neighbour: IpAddr,
-        /// The interface that the neighbour would be asked on.
-        interface: String,
+        /// The way that it is on.
+        way: Way,
     },
+}
+
+impl Unreachable {
+    /// The way to the target, if only the MAC address on it is missing.
+    pub const fn way(&self) -> Option<&Way> {
+        match self {
+            Self::Resolving { way, .. }
+            | Self::NoAnswer { way, .. }
+            | Self::NeighbourTableFull { way, .. } => Some(way),
+            _ => None,
+        }
+    }
 }
 
 /// How the MAC address of a neighbour is asked for: RFC 826, RFC 4861.
@@ -140,28 +159,35 @@ mod tests {
 
     #[test]
     fn reasons_read_like_an_operator_would_say_them() {
-        let interface = || "eth0".to_owned();
+        let way = || Way {
+            interface: "eth0".to_owned(),
+            ifindex: 2,
+            source_mac: [2, 0, 0, 0, 0, 1],
+            source_address: None,
+            gateway: None,
+            mtu: 1500,
+        };
         let v4: IpAddr = "10.9.0.11".parse().unwrap();
         let v6: IpAddr = "2001:db8::11".parse().unwrap();
         for (reason, words) in [
             (
                 Unreachable::NoAnswer {
                     neighbour: v4,
-                    interface: interface(),
+                    way: way(),
                 },
                 "no answer to ARP for 10.9.0.11 on eth0",
             ),
             (
                 Unreachable::Resolving {
                     neighbour: v6,
-                    interface: interface(),
+                    way: way(),
                 },
                 "waiting for an answer to neighbour solicitation for 2001:db8::11 on eth0",
             ),
             (
                 Unreachable::NeighbourTableFull {
                     neighbour: v6,
-                    interface: interface(),
+                    way: way(),
                 },
                 "the kernel's neighbour table is full, so 2001:db8::11 can't be resolved: raise net.ipv6.neigh.default.gc_thresh3",
             ),

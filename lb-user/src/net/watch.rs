@@ -39,15 +39,29 @@ const RECONNECT_LAST: Duration = Duration::from_secs(10);
 ///
 /// If the kernel can't be asked now. Later failures are logged and mended: the last view stands
 /// meanwhile.
-pub async fn watch(
+pub async fn watch(targets: watch::Receiver<Targets>) -> Result<watch::Receiver<View>, NetError> {
+    let too_big = TooBigErrors::listen()
+        .inspect_err(|error| warn!("path MTUs beyond the first router aren't learnt: {error}"))
+        .ok();
+    start(targets, too_big).await
+}
+
+/// As [`watch`], of this host's interfaces and addresses alone.
+///
+/// # Errors
+///
+/// As there.
+pub async fn watch_host() -> Result<watch::Receiver<View>, NetError> {
+    start(watch::channel(Targets::new()).1, None).await
+}
+
+async fn start(
     mut targets: watch::Receiver<Targets>,
+    too_big: Option<TooBigErrors>,
 ) -> Result<watch::Receiver<View>, NetError> {
     let mut state = State::default();
     state.set_targets(&targets.borrow_and_update(), Instant::now());
     let netlink = connect(&mut state).await?;
-    let too_big = TooBigErrors::listen()
-        .inspect_err(|error| warn!("path MTUs beyond the first router aren't learnt: {error}"))
-        .ok();
     let (views, receiver) = watch::channel(state.view());
     tokio::spawn(async move {
         tokio::select! {

@@ -12,7 +12,7 @@ use lb_user::{
     config::Config,
     control::{Platform, Reconciler, desired},
     dataplane::{Sizes, Tables},
-    net::{Interface, NextHop, Unreachable, View},
+    net::{Interface, NextHop, Unreachable, View, Way},
 };
 
 use crate::frames::{Family, Flow, Mac};
@@ -371,23 +371,22 @@ fn config(sources: Sources) -> Config {
 fn view() -> View {
     let next_hop = |server: &Server, family: Family| {
         let parse = |address: &str| address.parse().expect("an address");
+        let way = Way {
+            interface: server.port.name.to_owned(),
+            ifindex: server.port.ifindex,
+            source_mac: server.port.mac,
+            source_address: Some(parse(OWN[family as usize])),
+            gateway: server
+                .gateways
+                .map(|gateways| parse(gateways[family as usize])),
+            mtu: server.mtu,
+        };
         if server.answers {
-            Ok(NextHop {
-                interface: server.port.name.to_owned(),
-                ifindex: server.port.ifindex,
-                source_mac: server.port.mac,
-                source_address: Some(parse(OWN[family as usize])),
-                gateway: server
-                    .gateways
-                    .map(|gateways| parse(gateways[family as usize])),
-                mac: server.mac,
-                mtu: server.mtu,
-            })
+            let mac = server.mac;
+            Ok(NextHop { way, mac })
         } else {
-            Err(Unreachable::NoAnswer {
-                neighbour: server.address(family),
-                interface: server.port.name.to_owned(),
-            })
+            let neighbour = server.address(family);
+            Err(Unreachable::NoAnswer { neighbour, way })
         }
     };
     let next_hops = SERVERS.into_iter().flat_map(|server| {

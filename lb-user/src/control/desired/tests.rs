@@ -1,7 +1,7 @@
 use rstest::rstest;
 
 use super::*;
-use crate::net::{Interface, NextHop};
+use crate::net::{Interface, NextHop, Way};
 
 const SERVER: &str = "10.9.0.11";
 const OURS: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -43,37 +43,41 @@ fn network(next_hop: Option<Result<NextHop, Unreachable>>) -> View {
     }
 }
 
-fn on_link() -> NextHop {
-    NextHop {
+fn on_link() -> Way {
+    Way {
         interface: "eth0".to_owned(),
         ifindex: 2,
         source_mac: OURS,
         source_address: Some("10.9.0.1".parse().unwrap()),
         gateway: None,
-        mac: THEIRS,
         mtu: 1500,
     }
 }
 
-fn behind_a_router() -> NextHop {
-    NextHop {
+fn behind_a_router() -> Way {
+    Way {
         gateway: Some("10.9.0.254".parse().unwrap()),
         ..on_link()
     }
 }
 
-fn resolving(neighbour: &str) -> Unreachable {
-    Unreachable::Resolving {
-        neighbour: neighbour.parse().unwrap(),
-        interface: "eth0".to_owned(),
-    }
+fn known(way: Way) -> Result<NextHop, Unreachable> {
+    Ok(NextHop { way, mac: THEIRS })
 }
 
-fn no_answer() -> Unreachable {
-    Unreachable::NoAnswer {
-        neighbour: SERVER.parse().unwrap(),
-        interface: "eth0".to_owned(),
-    }
+fn resolving(way: Way) -> Result<NextHop, Unreachable> {
+    let neighbour = way.gateway.unwrap_or(SERVER.parse().unwrap());
+    Err(Unreachable::Resolving { neighbour, way })
+}
+
+fn no_answer(way: Way) -> Result<NextHop, Unreachable> {
+    let neighbour = way.gateway.unwrap_or(SERVER.parse().unwrap());
+    Err(Unreachable::NoAnswer { neighbour, way })
+}
+
+fn table_full(way: Way) -> Result<NextHop, Unreachable> {
+    let neighbour = way.gateway.unwrap_or(SERVER.parse().unwrap());
+    Err(Unreachable::NeighbourTableFull { neighbour, way })
 }
 
 fn link_to(mac: [u8; 6], mtu: u32, outer_source: Option<&str>) -> Link {
@@ -92,38 +96,46 @@ fn member(config: &Config, network: &View, last_known: &LastKnownLinks) -> Membe
 
 const MAC: &str = ", mac: '02:00:00:00:00:99'";
 
+const NOT_ON_LINK: &str = "10.9.0.11 is behind the router 10.9.0.254: l2dsr needs a directly connected server (l3dsr does not)";
+const BRIDGE: &str = "the way leads out of br0, and a bridge device takes no frames from XDP";
+
 #[rstest]
-#[case::learnt("", Ok(on_link()), Ok(link_to(THEIRS, 1500, None)))]
-#[case::configured(MAC, Ok(on_link()), Ok(link_to(CONFIGURED, 1500, None)))]
-#[case::configured_and_asked_for(MAC, Err(resolving(SERVER)), Ok(link_to(CONFIGURED, 9000, None)))]
-#[case::configured_and_silent(MAC, Err(no_answer()), Ok(link_to(CONFIGURED, 9000, None)))]
-#[case::configured_behind_a_silent_router(
+#[case::learnt("", known(on_link()), Ok(link_to(THEIRS, 1500, None)))]
+#[case::configured(MAC, known(on_link()), Ok(link_to(CONFIGURED, 1500, None)))]
+#[case::configured_and_asked_for(MAC, resolving(on_link()), Ok(link_to(CONFIGURED, 1500, None)))]
+#[case::configured_and_silent(MAC, no_answer(on_link()), Ok(link_to(CONFIGURED, 1500, None)))]
+#[case::configured_and_not_asked_for(
     MAC,
-    Err(resolving("10.9.0.254")),
-    Err("waiting for an answer to ARP for 10.9.0.254 on eth0")
+    table_full(on_link()),
+    Ok(link_to(CONFIGURED, 1500, None))
 )]
 #[case::asked_for(
     "",
-    Err(resolving(SERVER)),
+    resolving(on_link()),
     Err("waiting for an answer to ARP for 10.9.0.11 on eth0")
 )]
-#[case::silent("", Err(no_answer()), Err("no answer to ARP for 10.9.0.11 on eth0"))]
-#[case::behind_a_router(
+#[case::silent(
     "",
-    Ok(behind_a_router()),
-    Err(
-        "10.9.0.11 is behind the router 10.9.0.254: l2dsr needs a directly connected server (l3dsr does not)"
-    )
+    no_answer(on_link()),
+    Err("no answer to ARP for 10.9.0.11 on eth0")
 )]
+#[case::behind_a_router("", known(behind_a_router()), Err(NOT_ON_LINK))]
+#[case::behind_a_silent_router(MAC, resolving(behind_a_router()), Err(NOT_ON_LINK))]
 #[case::less_than_the_least_mtu(
     "",
-    Ok(NextHop { mtu: 575, ..on_link() }),
+    known(Way { mtu: 575, ..on_link() }),
     Err("the MTU towards 10.9.0.11 is 575: VIP 10.9.1.1 needs 576 or more")
 )]
-#[case::out_of_a_bridge(
-    "",
-    Ok(NextHop { interface: "br0".to_owned(), ..on_link() }),
-    Err("the way leads out of br0, and a bridge device takes no frames from XDP")
+#[case::less_than_the_least_mtu_and_silent(
+    MAC,
+    no_answer(Way { mtu: 575, ..on_link() }),
+    Err("the MTU towards 10.9.0.11 is 575: VIP 10.9.1.1 needs 576 or more")
+)]
+#[case::out_of_a_bridge("", known(Way { interface: "br0".to_owned(), ..on_link() }), Err(BRIDGE))]
+#[case::out_of_a_bridge_and_silent(
+    MAC,
+    no_answer(Way { interface: "br0".to_owned(), ..on_link() }),
+    Err(BRIDGE)
 )]
 fn l2dsr_goes_to_the_servers_own_mac(
     #[case] real_server: &str,
@@ -145,46 +157,69 @@ fn l2dsr_goes_to_the_servers_own_mac(
 )]
 #[case::more_than_ipv4_can_say(
     "",
-    NextHop { mtu: 65_536, ..on_link() },
+    Way { mtu: 65_536, ..on_link() },
     Ok(link_to(THEIRS, 65_535, Some("10.9.0.1/32")))
 )]
-#[case::least_mtu("", NextHop { mtu: 596, ..on_link() }, Ok(link_to(THEIRS, 596, Some("10.9.0.1/32"))))]
+#[case::least_mtu("", Way { mtu: 596, ..on_link() }, Ok(link_to(THEIRS, 596, Some("10.9.0.1/32"))))]
 #[case::less_than_the_least_mtu(
     "",
-    NextHop { mtu: 595, ..on_link() },
+    Way { mtu: 595, ..on_link() },
     Err("the MTU towards 10.9.0.11 is 595: VIP 10.9.1.1 needs 596 or more")
 )]
 #[case::no_source(
     "",
-    NextHop { source_address: None, ..on_link() },
+    Way { source_address: None, ..on_link() },
     Err("this host has no address to send from to 10.9.0.11")
 )]
 fn l3dsr_goes_to_the_next_hop(
     #[case] tunnel: &str,
-    #[case] next_hop: NextHop,
+    #[case] way: Way,
     #[case] expected: Result<Link, &str>,
 ) {
     let config = config(", forward: l3dsr", "", tunnel);
-    let member = member(&config, &network(Some(Ok(next_hop))), &HashMap::new());
+    let member = member(&config, &network(Some(known(way))), &HashMap::new());
+    assert_eq!(member.link, expected.map_err(str::to_owned));
+}
+
+#[rstest]
+#[case::on_link(on_link(), Ok(link_to(CONFIGURED, 1500, Some("10.9.0.1/32"))))]
+#[case::by_a_router(behind_a_router(), Err("no answer to ARP for 10.9.0.254 on eth0"))]
+fn l3dsr_goes_to_a_configured_mac_that_nobody_answers_for(
+    #[case] way: Way,
+    #[case] expected: Result<Link, &str>,
+) {
+    let config = config(", forward: l3dsr", MAC, "");
+    let member = member(&config, &network(Some(no_answer(way))), &HashMap::new());
     assert_eq!(member.link, expected.map_err(str::to_owned));
 }
 
 #[rstest]
 #[case::unknown_yet(None, true)]
-#[case::asked_for_again(Some(Err(resolving(SERVER))), true)]
-#[case::silent(Some(Err(no_answer())), false)]
+#[case::asked_for_again(Some(resolving(on_link())), true)]
+#[case::silent(Some(no_answer(on_link())), false)]
 fn what_was_known_is_used_while_the_answer_may_still_come(
     #[case] next_hop: Option<Result<NextHop, Unreachable>>,
     #[case] used: bool,
 ) {
     let known = link_to(THEIRS, 1500, None);
-    let key = (SERVER.parse().unwrap(), Forward::L2dsr);
-    let member = member(
-        &config("", "", ""),
-        &network(next_hop),
-        &HashMap::from([(key, known)]),
-    );
+    let member = member(&config("", "", ""), &network(next_hop), &last_known(known));
     assert_eq!(member.link.ok(), used.then_some(known));
+}
+
+#[rstest]
+fn what_was_known_is_not_used_if_it_has_too_small_an_mtu(
+    #[values(None, Some(resolving(on_link())))] next_hop: Option<Result<NextHop, Unreachable>>,
+) {
+    let known = last_known(link_to(THEIRS, 575, None));
+    let member = member(&config("", "", ""), &network(next_hop), &known);
+    assert_eq!(
+        member.link,
+        Err("the MTU towards 10.9.0.11 is 575: VIP 10.9.1.1 needs 576 or more".to_owned())
+    );
+}
+
+fn last_known(link: Link) -> LastKnownLinks {
+    HashMap::from([((SERVER.parse().unwrap(), Forward::L2dsr), link)])
 }
 
 #[test]
@@ -217,7 +252,7 @@ fn a_virtual_server_is_up_while_enough_take_sessions(
          virtual_servers: [{{ name: shop, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [{bind}], minimum_up: {minimum_up} }}]"
     );
     let config = Config::parse("lb.yaml", &text).unwrap();
-    let reached = (1..=3).map(|n| (IpAddr::from([10, 9, 0, n]), Ok(on_link())));
+    let reached = (1..=3).map(|n| (IpAddr::from([10, 9, 0, n]), known(on_link())));
     let network = View {
         next_hops: reached.collect(),
         ..View::default()

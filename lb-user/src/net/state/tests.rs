@@ -143,17 +143,29 @@ impl Fixture {
     }
 }
 
+/// By eth0, on the link.
+fn way() -> Way {
+    Way {
+        interface: "eth0".to_owned(),
+        ifindex: ETH0,
+        source_mac: OURS,
+        source_address: None,
+        gateway: None,
+        mtu: 1500,
+    }
+}
+
 fn no_answer(address: &str) -> Result<NextHop, Unreachable> {
     Err(Unreachable::NoAnswer {
         neighbour: ip(address),
-        interface: "eth0".to_owned(),
+        way: way(),
     })
 }
 
 fn resolving(address: &str) -> Result<NextHop, Unreachable> {
     Err(Unreachable::Resolving {
         neighbour: ip(address),
-        interface: "eth0".to_owned(),
+        way: way(),
     })
 }
 
@@ -245,7 +257,7 @@ fn a_full_neighbour_table_is_the_reason_until_there_is_room() {
         it.next_hop("10.9.0.11"),
         Err(Unreachable::NeighbourTableFull {
             neighbour: ip("10.9.0.11"),
-            interface: "eth0".to_owned(),
+            way: way(),
         })
     );
     it.state.nudged(key, Ok(()), it.now);
@@ -294,8 +306,11 @@ fn a_removed_target_is_nudged_no_more_unless_another_needs_the_neighbour() {
     assert_eq!(it.nudges(), [(key(ETH0, "10.9.0.254"), Nudge::Ask)]);
     it.neighbour("10.9.0.254", NeighbourState::Reachable, Some(THEIRS));
     let next_hop = it.next_hop("10.9.0.12").unwrap();
-    assert_eq!(next_hop.gateway, Some(ip("10.9.0.254")));
-    assert_eq!(next_hop.mtu, 1500, "no more than the interface can carry");
+    assert_eq!(next_hop.way.gateway, Some(ip("10.9.0.254")));
+    assert_eq!(
+        next_hop.way.mtu, 1500,
+        "no more than the interface can carry"
+    );
 
     it.set_targets(&[]);
     it.advance(VERIFY_EVERY);
@@ -393,7 +408,7 @@ fn synchronising_corrects_what_events_did_not_tell() {
 
     let view = it.state.view();
     assert!(view.interfaces.keys().eq(["eth1", "lan0"]));
-    assert_eq!(it.next_hop("10.9.0.11").unwrap().interface, "lan0");
+    assert_eq!(it.next_hop("10.9.0.11").unwrap().way.interface, "lan0");
     assert!(it.next_hop("10.9.0.12").is_err());
     assert_eq!(
         it.look_up_by(ETH0),
@@ -468,7 +483,7 @@ fn a_path_mtu_that_a_router_tells_stands_for_ten_minutes() {
         };
         it.state.too_big(error, it.now);
     };
-    let mtu = |it: &Fixture| it.next_hop("10.9.0.11").unwrap().mtu;
+    let mtu = |it: &Fixture| it.next_hop("10.9.0.11").unwrap().way.mtu;
 
     tell(&mut it, "10.9.0.2", "10.9.0.11", 1400);
     tell(&mut it, "10.9.0.1", "10.9.0.12", 1400);
