@@ -134,6 +134,14 @@ fn a_stop_finds_socket_and_pins_in_the_configuration() {
 #[case::unknown_option(&["status", "--jsn"], "a similar argument exists: '--json'")]
 #[case::missing_file(&["check"], "<FILE>")]
 #[case::missing_option(&["run"], "--config <FILE>")]
+#[case::bits_behind_a_prefix(
+    &["decap", "--interface", "eth0", "--from", "10.9.0.5/24"],
+    "10.9.0.5/24 has bits set behind its prefix: write 10.9.0.0/24"
+)]
+#[case::no_prefix(
+    &["decap", "--interface", "eth0", "--from", "balancer"],
+    "expected an address or a prefix such as 10.9.0.0/24"
+)]
 #[case::contradiction(&["stop", "--config", "a", "--socket", "b"], "cannot be used with")]
 fn a_wrong_use_exits_with_2_and_says_how(#[case] arguments: &[&str], #[case] hint: &str) {
     let outcome = Cli::new().run(arguments).code(2).stdout("");

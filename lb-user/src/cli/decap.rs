@@ -1,6 +1,6 @@
 //! `lb decap`
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{block_on, log_to_stderr};
 use crate::{
-    config::{Interface, InterfaceName, XdpMode},
+    config::{self, Interface, InterfaceName, XdpMode},
     decapsulator::{self, Options},
 };
 
@@ -59,18 +59,18 @@ pub struct Decap {
 }
 
 fn prefix(text: &str) -> Result<IpNet, String> {
-    let address = || text.parse::<IpAddr>().map(IpNet::from);
-    text.parse()
-        .or_else(|_| address())
-        .map_err(|_| "expected an address or a prefix such as 10.9.0.0/24".to_owned())
+    config::prefix(text, || {
+        "expected an address or a prefix such as 10.9.0.0/24".to_owned()
+    })
 }
 
 impl Decap {
     /// Returns when decapsulation should go on without this process, or at once after --stats and --stop.
     pub fn run(self) -> Result<()> {
         let names = self.interface.into_iter().map(|InterfaceName(name)| name);
+        let names = Vec::from_iter(names.collect::<BTreeSet<_>>());
         if self.stats {
-            let counters = decapsulator::counters(&names.collect::<Vec<_>>(), &self.pin_path)?;
+            let counters = decapsulator::counters(&names, &self.pin_path)?;
             if self.json {
                 println!("{:#}", json(&counters));
             } else {
@@ -79,10 +79,10 @@ impl Decap {
             return Ok(());
         }
         if self.stop {
-            return decapsulator::stop(&names.collect::<Vec<_>>(), &self.pin_path);
+            return decapsulator::stop(&names, &self.pin_path);
         }
         log_to_stderr();
-        let interfaces = names.map(|name| Interface {
+        let interfaces = names.into_iter().map(|name| Interface {
             name,
             xdp: self.xdp,
         });

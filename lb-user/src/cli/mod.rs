@@ -12,6 +12,8 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::config::DEFAULT_SOCKET;
+
 /// XDP layer-4 load balancer
 #[derive(Parser)]
 #[command(
@@ -38,7 +40,7 @@ enum Command {
 #[derive(Args)]
 struct Socket {
     /// The daemon's control socket (`control.socket` in its configuration)
-    #[arg(long, value_name = "PATH", default_value = "/run/lb/lb.sock")]
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
     socket: PathBuf,
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 use super::{Socket, block_on};
 use crate::{
     api::client::{self, ClientError},
-    config::Config,
+    config::{Config, DEFAULT_PIN_PATH},
     dataplane::Pins,
 };
 
@@ -22,7 +22,7 @@ pub struct Stop {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["socket", "pin_path"])]
     config: Option<PathBuf>,
     /// The pins to remove if no daemon runs
-    #[arg(long, value_name = "PATH", default_value = "/sys/fs/bpf/lb")]
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_PIN_PATH)]
     pin_path: PathBuf,
 }
 

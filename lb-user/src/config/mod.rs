@@ -40,9 +40,16 @@ pub use model::{
     VirtualServer, XdpMode,
 };
 pub use ports::Ports;
+pub use prefix::prefix;
 
 /// The largest file that is read, in bytes: room for 65,535 virtual servers of a dozen lines each.
 pub const MAX_FILE_SIZE: u64 = 32 << 20;
+
+/// The `pin_path` of a file without one.
+pub const DEFAULT_PIN_PATH: &str = "/sys/fs/bpf/lb";
+
+/// The `control.socket` of a file without one.
+pub const DEFAULT_SOCKET: &str = "/run/lb/lb.sock";
 
 /// A file's bytes.
 ///

@@ -31,13 +31,19 @@ impl FromValue for SourcePrefix<Ipv6Net> {
     }
 }
 
-/// A prefix, or an address, with nothing behind the prefix.
 fn network(value: &Value, expected: &str) -> Result<IpNet, String> {
-    let text = value.text(expected)?;
+    prefix(value.text(expected)?, || value.expected(expected))
+}
+
+/// Reads a prefix, or an address as a prefix of one, with nothing behind the prefix.
+///
+/// # Errors
+/// What is wrong with it; `not_one` if it is neither.
+pub fn prefix(text: &str, not_one: impl FnOnce() -> String) -> Result<IpNet, String> {
     let network: IpNet = text
         .parse()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| value.expected(expected))?;
+        .map_err(|_| not_one())?;
     if network != network.trunc() {
         return Err(format!(
             "{network} has bits set behind its prefix: write {}",

@@ -16,11 +16,9 @@ use super::prefix::SourcePrefix;
 use super::real_servers::real_servers;
 use super::value::{Field, Number, Word};
 use super::virtual_servers::virtual_servers;
-use super::{schema, unsupported};
+use super::{DEFAULT_PIN_PATH, DEFAULT_SOCKET, schema, unsupported};
 use crate::dataplane::Sizes;
 
-const DEFAULT_PIN_PATH: &str = "/sys/fs/bpf/lb";
-const DEFAULT_SOCKET: &str = "/run/lb/lb.sock";
 const DEFAULT_TABLE_SIZE: u32 = 4096;
 const MOST_INTERFACES: usize = Sizes::INTERFACES as usize;
 
