@@ -49,9 +49,9 @@ pub enum ClientError {
     /// Not HTTP.
     #[error("talking to the lb daemon")]
     Protocol(#[from] hyper::Error),
-    /// It said no.
-    #[error("the lb daemon refused: {0}")]
-    Refused(String),
+    /// It could not do it.
+    #[error("the lb daemon answers with an error: {0}")]
+    Failed(String),
     /// Not the JSON that this version expects.
     #[error("the lb daemon's answer is not understood")]
     Answer(#[from] serde_json::Error),
@@ -111,7 +111,7 @@ async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Bytes, Cl
     if status.is_success() {
         Ok(body)
     } else {
-        Err(ClientError::Refused(
+        Err(ClientError::Failed(
             String::from_utf8_lossy(&body).into_owned(),
         ))
     }

@@ -3,7 +3,10 @@
 use std::{
     fs::{self, Permissions},
     io,
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt},
+        net::UnixStream,
+    },
     path::Path,
 };
 
@@ -33,7 +36,7 @@ pub enum Request {
 ///
 /// # Errors
 ///
-/// If the socket can't be made, or if somebody listens on it already.
+/// If the socket can't be made, or if somebody listens on it already, or something else has its name.
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
@@ -46,7 +49,13 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
             ));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(_) => fs::remove_file(path)?,
+        Err(_) if fs::metadata(path)?.file_type().is_socket() => fs::remove_file(path)?,
+        Err(_) => {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "what is there is no socket: remove it, or choose another path",
+            ));
+        }
     }
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o660))?;
@@ -90,4 +99,31 @@ async fn ask<T>(
 
 fn gone() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_listens_on_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lb.sock");
+        drop(unix::net::UnixListener::bind(&path).unwrap());
+        let _listener = listen(&path).unwrap();
+        let error = listen(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lb.sock");
+        fs::write(&path, "precious").unwrap();
+        let error = listen(&path).unwrap_err();
+        assert!(error.to_string().contains("is no socket"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
 }
