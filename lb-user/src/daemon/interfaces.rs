@@ -40,6 +40,11 @@ impl Interfaces {
         Ok(())
     }
 
+    /// As [`Self::attach`], to those that are there.
+    pub fn follow(&mut self, balancer: &mut Program, pins: &Pins, config: &Config) {
+        self.attachments.follow(balancer, pins, &config.interfaces);
+    }
+
     /// Lets the interfaces of the configuration answer for its VIPs, and takes the program off all others.
     pub fn settle(
         &mut self,

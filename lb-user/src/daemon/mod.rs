@@ -10,6 +10,7 @@ use std::{
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
+    rc::Rc,
     time::Duration,
 };
 
@@ -17,8 +18,8 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::{
     select,
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
-    time::{MissedTickBehavior, interval, timeout},
+    sync::{mpsc, oneshot, watch},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tracing::{error, info, warn};
 
@@ -27,7 +28,7 @@ use crate::{
     api::server::{self, Request},
     config::{self, Config},
     control::{Desired, Reconciler, desired::desired},
-    dataplane::{CounterMaps, Pins, Program, Sizes, attach, load, pins},
+    dataplane::{CounterMaps, Pins, Program, Sizes, attach, load},
     net::{self, Targets, Unreachable, View},
 };
 
@@ -44,64 +45,20 @@ pub async fn run(config_path: &Path) -> Result<()> {
         "lb run needs root: it loads programs into the kernel"
     );
     let mut events = Events::new(config_path)?;
-    let pins = Pins::new(&config.pin_path);
-    let is_new = !pins.exist();
-    pins.create()?;
-    let lock = pins.lock()?;
+    let mut claim = Pins::new(&config.pin_path).claim()?;
     let socket = config.control.socket.clone();
-    let started = async {
-        let listener = server::listen(&socket)
-            .with_context(|| format!("can't listen on control.socket {}", socket.display()))?;
-        let daemon = Daemon::start(config_path, config_bytes, config, pins.clone(), lock)
-            .await
-            .inspect_err(|_| drop(fs::remove_file(&socket)))?;
-        anyhow::Ok((daemon, listener))
+    let listener = server::listen(&socket)
+        .with_context(|| format!("can't listen on control.socket {}", socket.display()))?;
+    let outcome = async {
+        let pins = claim.pins().clone();
+        let mut daemon = Daemon::start(config_path, config_bytes, config, pins).await?;
+        claim.keep();
+        let (requests, incoming) = mpsc::channel(16);
+        tokio::spawn(server::serve(listener, requests));
+        info!(version = env!("CARGO_PKG_VERSION"), "running");
+        daemon.serve(&mut events, incoming).await
     };
-    let (mut daemon, listener) = match started.await {
-        Ok(started) => started,
-        Err(error) => {
-            // What was forwarded before goes on; what has just begun ends.
-            if is_new {
-                let _ = pins.remove();
-            }
-            return Err(error);
-        }
-    };
-    let (requests, mut incoming) = mpsc::channel(16);
-    tokio::spawn(server::serve(listener, requests));
-    info!(version = env!("CARGO_PKG_VERSION"), "running");
-
-    let stopped = loop {
-        select! {
-            _ = events.reload.recv() => daemon.reload(),
-            () = events.config_file.changed() => daemon.reload_if_changed(),
-            _ = daemon.network.changed() => daemon.follow_network(),
-            _ = events.sample.tick() => daemon.sample_rates(),
-            Some(request) = incoming.recv() => match request {
-                Request::Status(answer) => drop(answer.send(daemon.status())),
-                Request::Stop(answer) => break Some(answer),
-            },
-            _ = events.terminate.recv() => break None,
-            _ = events.interrupt.recv() => break None,
-        }
-    };
-    let outcome = match stopped {
-        Some(answer) => {
-            let outcome = daemon.stop();
-            let text = outcome
-                .as_ref()
-                .map(|_| ())
-                .map_err(|error| format!("{error:#}"));
-            let _ = answer.send(text);
-            // The answer is on its way through the server's task.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            outcome
-        }
-        None => {
-            info!("stopping; forwarding stays in place (`lb stop` ends it)");
-            Ok(())
-        }
-    };
+    let outcome = outcome.await;
     let _ = fs::remove_file(&socket);
     outcome
 }
@@ -134,7 +91,7 @@ struct Daemon {
     config_path: PathBuf,
     /// What was last looked at, good or bad.
     config_bytes: Vec<u8>,
-    config: Config,
+    config: Rc<Config>,
     targets: watch::Sender<Targets>,
     network: watch::Receiver<View>,
     desired: Desired,
@@ -143,7 +100,6 @@ struct Daemon {
     rates: Rates,
     balancer: Program,
     pins: Pins,
-    _lock: pins::Lock,
 }
 
 impl Daemon {
@@ -152,7 +108,6 @@ impl Daemon {
         config_bytes: Vec<u8>,
         config: Config,
         pins: Pins,
-        lock: pins::Lock,
     ) -> Result<Self> {
         let (targets, receiver) = watch::channel(targets(&config));
         let network = net::watch(receiver).await?;
@@ -163,7 +118,7 @@ impl Daemon {
         let mut daemon = Self {
             config_path: config_path.to_owned(),
             config_bytes,
-            config,
+            config: Rc::new(config),
             targets,
             network,
             desired: Desired::default(),
@@ -172,14 +127,41 @@ impl Daemon {
             rates: Rates::default(),
             balancer: loaded.balancer,
             pins,
-            _lock: lock,
         };
         daemon.wait_for_first_answers().await;
-        daemon.reconcile(&daemon.config.clone())?;
+        let config = Rc::clone(&daemon.config);
+        daemon.reconcile(&config)?;
         daemon.balancer.pin(&daemon.pins)?;
-        daemon.attach(&daemon.config.clone())?;
+        daemon.attach(&config)?;
         daemon.settle_interfaces()?;
         Ok(daemon)
+    }
+
+    /// Turns events into states of the maps, until one of them ends the daemon.
+    async fn serve(
+        &mut self,
+        events: &mut Events,
+        mut incoming: mpsc::Receiver<Request>,
+    ) -> Result<()> {
+        loop {
+            select! {
+                _ = events.reload.recv() => self.reload(),
+                () = events.config_file.changed() => self.reload_if_changed(),
+                changed = self.network.changed() => {
+                    changed.context("the network is not watched any more")?;
+                    self.follow_network();
+                }
+                _ = events.sample.tick() => self.sample_rates(),
+                Some(request) = incoming.recv() => match request {
+                    Request::Status(answer) => drop(answer.send(self.status())),
+                    Request::Stop(answer) => return self.stop(answer).await,
+                },
+                _ = events.terminate.recv() => break,
+                _ = events.interrupt.recv() => break,
+            }
+        }
+        info!("stopping; forwarding stays in place (`lb stop` ends it)");
+        Ok(())
     }
 
     /// A balancer that starts while it forwards already needs no answers: it knows the MAC addresses.
@@ -223,14 +205,14 @@ impl Daemon {
 
     /// The network changed: interfaces may have come, and real servers moved.
     fn follow_network(&mut self) {
-        let config = self.config.clone();
+        let config = Rc::clone(&self.config);
         if let Err(error) = self.reconcile(&config) {
             error!("{error:#}");
         }
-        for outcome in [self.attach(&config), self.settle_interfaces()] {
-            if let Err(error) = outcome {
-                warn!("{error:#}");
-            }
+        self.interfaces
+            .follow(&mut self.balancer, &self.pins, &config);
+        if let Err(error) = self.settle_interfaces() {
+            warn!("{error:#}");
         }
     }
 
@@ -282,7 +264,7 @@ impl Daemon {
         // What may fail comes first, what takes something away last.
         let applied = self.attach(&next).and_then(|()| self.reconcile(&next));
         match applied {
-            Ok(()) => self.config = next,
+            Ok(()) => self.config = Rc::new(next),
             Err(_) => drop(self.targets.send_replace(targets(&self.config))),
         }
         if let Err(error) = self.settle_interfaces() {
@@ -291,8 +273,17 @@ impl Daemon {
         applied
     }
 
-    /// Ends forwarding.
-    fn stop(&mut self) -> Result<()> {
+    /// Ends forwarding, and tells who asked for it.
+    async fn stop(&mut self, answer: oneshot::Sender<Result<(), String>>) -> Result<()> {
+        let outcome = self.end_forwarding();
+        let told = outcome.as_ref().copied();
+        let _ = answer.send(told.map_err(|error| format!("{error:#}")));
+        // The answer is on its way through the server's task.
+        sleep(Duration::from_millis(100)).await;
+        outcome
+    }
+
+    fn end_forwarding(&mut self) -> Result<()> {
         self.interfaces.detach_all(&mut self.balancer, &self.pins)?;
         self.pins.remove()?;
         info!("forwarding ended");

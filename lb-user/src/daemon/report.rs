@@ -45,7 +45,10 @@ impl Daemon {
             }
         });
         let drops = self.reconciler.platform().drops().unwrap_or_else(|error| {
-            warn!("can't read the map drop_counters: {error}");
+            warn!(
+                "can't read the map drop_counters: {:#}",
+                anyhow::Error::from(error)
+            );
             Vec::new()
         });
         Status {
@@ -91,7 +94,7 @@ impl Daemon {
         counters
             .transpose()
             .unwrap_or_else(|error| {
-                warn!("can't read counters: {error}");
+                warn!("can't read counters: {:#}", anyhow::Error::from(error));
                 None
             })
             .unwrap_or_default()

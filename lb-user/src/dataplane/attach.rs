@@ -88,6 +88,8 @@ pub enum AttachError {
 #[derive(Default)]
 pub struct Attachments {
     links: HashMap<String, Attachment>,
+    /// What was last said of interfaces that can't be served.
+    problems: HashMap<String, String>,
 }
 
 struct Attachment {
@@ -132,6 +134,23 @@ impl Attachments {
         self.links
             .insert(name.clone(), Attachment { link, ifindex });
         Ok(())
+    }
+
+    /// Attaches the program to those of the interfaces that it can be attached to now, and warns of each other one
+    /// once.
+    pub fn follow(&mut self, program: &mut Program, pins: &Pins, interfaces: &[Interface]) {
+        for interface in interfaces {
+            let name = &interface.name;
+            let Err(error) = self.attach(program, pins, interface) else {
+                self.problems.remove(name);
+                continue;
+            };
+            let problem = format!("{:#}", anyhow::Error::from(error));
+            if self.problems.get(name) != Some(&problem) {
+                warn!("{problem}; trying again when the network changes");
+                self.problems.insert(name.clone(), problem);
+            }
+        }
     }
 
     /// Detaches the program from every interface but these.

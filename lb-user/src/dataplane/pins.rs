@@ -1,6 +1,7 @@
 //! The pins: what keeps a program working without a process, and what the next process takes over.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -13,6 +14,7 @@ use nix::{
     mount::{MsFlags, mount},
     sys::statfs::{FsType, statfs},
 };
+use tracing::warn;
 
 /// What goes wrong with the pins.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +84,42 @@ pub struct Pins {
 pub struct Lock {
     _directory: Flock<File>,
 }
+
+/// The pins of a process that starts with them. What it pins goes again when this is dropped, unless it says
+/// [`Self::keep`].
+#[derive(Debug)]
+pub struct Claim {
+    pins: Pins,
+    before: BTreeSet<PathBuf>,
+    is_kept: bool,
+    _lock: Lock,
+}
+
+// === impl Claim ===
+
+impl Claim {
+    /// What was claimed.
+    pub const fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// The start succeeded.
+    pub const fn keep(&mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.is_kept
+            && let Err(error) = self.pins.remove_all_but(&self.before)
+        {
+            warn!("{error}");
+        }
+    }
+}
+
+// === impl Pins ===
 
 impl Pins {
     /// Pins below `root`.
@@ -160,9 +198,21 @@ impl Pins {
         })
     }
 
-    /// Whether anything is pinned.
+    /// Whether the directory is there: it goes with the last pin.
     pub fn exist(&self) -> bool {
         self.root.exists()
+    }
+
+    /// Makes the directories and takes the pins for a process that starts.
+    pub fn claim(self) -> Result<Claim, PinError> {
+        self.create()?;
+        let lock = self.lock()?;
+        Ok(Claim {
+            before: self.list()?,
+            pins: self,
+            is_kept: false,
+            _lock: lock,
+        })
     }
 
     /// Takes the pins for this process.
@@ -193,23 +243,41 @@ impl Pins {
         fs::remove_file(&path).map_err(failed("remove", &path))
     }
 
+    fn list(&self) -> Result<BTreeSet<PathBuf>, PinError> {
+        let mut pins = BTreeSet::new();
+        for directory in self.directories() {
+            let entries = match fs::read_dir(&directory) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries.map_err(failed("list", &directory))?,
+            };
+            for entry in entries {
+                pins.insert(entry.map_err(failed("list", &directory))?.path());
+            }
+        }
+        Ok(pins)
+    }
+
     /// Removes all pins: forwarding ends, and the maps go with their last user. What else is there stays, and is an
     /// error, like a directory that is not on a BPF file system.
     pub fn remove(&self) -> Result<(), PinError> {
+        self.remove_all_but(&BTreeSet::new())
+    }
+
+    fn remove_all_but(&self, kept: &BTreeSet<PathBuf>) -> Result<(), PinError> {
         self.require_bpf_fs()?;
         for interface in self.linked_interfaces()? {
-            self.unlink_interface(&interface)?;
-        }
-        for directory in self.directories() {
-            let pins = match fs::read_dir(&directory) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                pins => pins.map_err(failed("list", &directory))?,
-            };
-            for pin in pins {
-                let path = pin.map_err(failed("list", &directory))?.path();
-                fs::remove_file(&path).map_err(failed("remove", &path))?;
+            if !kept.contains(&self.link(&interface)) {
+                self.unlink_interface(&interface)?;
             }
-            fs::remove_dir(&directory).map_err(failed("remove", &directory))?;
+        }
+        for pin in self.list()?.difference(kept) {
+            fs::remove_file(pin).map_err(failed("remove", pin))?;
+        }
+        if !kept.is_empty() {
+            return Ok(());
+        }
+        for directory in self.directories().iter().filter(|path| path.exists()) {
+            fs::remove_dir(directory).map_err(failed("remove", directory))?;
         }
         fs::remove_dir(&self.root).map_err(failed("remove", &self.root))
     }

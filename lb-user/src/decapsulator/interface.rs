@@ -1,77 +1,70 @@
 //! The decapsulator of one interface.
 
-use anyhow::{Result, anyhow};
-use ipnet::IpNet;
-use tracing::warn;
+use std::slice;
 
-use super::maps::{self, Maps};
+use anyhow::{Result, anyhow};
+
+use super::maps::{self, AllowedSources, Maps};
 use crate::{
     config::Interface,
-    dataplane::{Attachments, Object, PinError, Pins, Program, pins::Lock},
+    dataplane::{Attachments, Object, PinError, Program, attach, pins::Claim},
     net::View,
 };
 
-/// A program in the kernel, and what goes with it. When this is dropped, the program stays attached.
+/// A program in the kernel, and what goes with it. When this is dropped, the program stays attached if it is
+/// [kept](Self::keep).
 pub struct Decapsulator {
     interface: Interface,
     program: Program,
     maps: Maps,
     attachments: Attachments,
-    is_present: bool,
-    pins: Pins,
-    _lock: Lock,
+    claim: Claim,
 }
 
 impl Decapsulator {
-    /// Puts a new program in the place of the one that is pinned, if any, and keeps its counters.
-    pub fn start(
-        pins: Pins,
-        interface: &Interface,
-        from: &[IpNet],
-        network: &View,
-    ) -> Result<Self> {
-        pins.create()?;
-        let lock = lock(&pins, &interface.name)?;
-        let mut program = Object::DECAPSULATOR.load(&pins, &maps::layout())?;
-        let mut maps = Maps::take(&mut program)?;
-        maps.set_allowed_sources(from)?;
-        maps.set_local_addresses(&network.addresses)?;
-        program.pin(&pins)?;
+    /// Puts a new program in the place of the one that is pinned, if any, and keeps its maps.
+    pub fn start(claim: Claim, interface: &Interface, network: &View) -> Result<Self> {
+        let pins = claim.pins();
+        attach::check_links(pins, network, slice::from_ref(interface))?;
+        let mut program = Object::DECAPSULATOR.load(pins, &maps::layout())?;
+        let maps = Maps::take(&mut program)?;
         let mut attachments = Attachments::default();
-        attachments.attach(&mut program, &pins, interface)?;
+        attachments.attach(&mut program, pins, interface)?;
+        program.pin(pins)?;
         Ok(Self {
             interface: interface.clone(),
             program,
             maps,
             attachments,
-            is_present: true,
-            pins,
-            _lock: lock,
+            claim,
         })
+    }
+
+    /// Decapsulates packets from these sources alone.
+    pub fn allow(&mut self, sources: &AllowedSources) -> Result<()> {
+        self.maps.set_allowed_sources(sources)
     }
 
     /// Takes over what changed: the host's addresses, and the interface if it was made anew.
     pub fn follow(&mut self, network: &View) -> Result<()> {
-        self.maps.set_local_addresses(&network.addresses)?;
-        let name = &self.interface.name;
-        let was_present = self.is_present;
-        self.is_present = network.interfaces.contains_key(name);
-        if self.is_present {
-            self.attachments
-                .attach(&mut self.program, &self.pins, &self.interface)?;
-        } else if was_present {
-            warn!("interface {name} is gone; decapsulation goes on there when it is back");
-        }
-        Ok(())
+        let interfaces = slice::from_ref(&self.interface);
+        self.attachments
+            .follow(&mut self.program, self.claim.pins(), interfaces);
+        self.maps.set_local_addresses(&network.addresses)
+    }
+
+    /// Leaves everything in place from now on.
+    pub const fn keep(&mut self) {
+        self.claim.keep();
     }
 }
 
-/// Takes the pins of an interface for this process.
-pub fn lock(pins: &Pins, interface: &str) -> Result<Lock> {
-    pins.lock().map_err(|error| match error {
+/// What to say if the pins of an interface can't be had.
+pub fn not_free(interface: &str) -> impl Fn(PinError) -> anyhow::Error {
+    move |error| match error {
         PinError::InUse { .. } => anyhow!(
             "lb decap is running for {interface} already: end it first (SIGTERM leaves decapsulation in place)"
         ),
         error => error.into(),
-    })
+    }
 }

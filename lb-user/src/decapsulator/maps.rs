@@ -16,12 +16,13 @@ type AddressBytes = [u8; size_of::<Address>()];
 type Prefix = (u32, AddressBytes);
 type CounterWords = [u64; size_of::<DecapsulatorCounters>() / size_of::<u64>()];
 
+/// The maps have room for what goes beside what comes, which comes first.
 const LOCAL_ADDRESSES: MapLayout =
-    MapLayout::new::<Address, u8>("local_addresses", MapType::Hash, MAX_LOCAL_ADDRESSES);
+    MapLayout::new::<Address, u8>("local_addresses", MapType::Hash, 2 * MAX_LOCAL_ADDRESSES);
 const ALLOWED_SOURCES: MapLayout = MapLayout::new::<Key<AddressBytes>, u8>(
     "allowed_sources",
     MapType::LpmTrie,
-    MAX_ALLOWED_SOURCES,
+    2 * MAX_ALLOWED_SOURCES,
 );
 const COUNTERS: MapLayout =
     MapLayout::new::<u32, DecapsulatorCounters>("counters", MapType::PerCpuArray, 1);
@@ -67,25 +68,33 @@ impl Maps {
             .with_context(|| format!("can't write the map {}", LOCAL_ADDRESSES.name))
     }
 
-    /// Makes these the outer sources whose packets are decapsulated; none means all.
-    pub fn set_allowed_sources(&mut self, from: &[IpNet]) -> Result<()> {
-        const ALL: Prefix = (0, [0; _]);
-        let mut wanted: BTreeSet<Prefix> = from
-            .iter()
-            .map(|net| prefix(net.network(), net.prefix_len()))
-            .map(|(length, address)| (length, bytemuck::cast(address)))
-            .collect();
-        if from.is_empty() {
-            wanted.insert(ALL);
-        }
-        ensure!(
-            wanted.len() <= MAX_ALLOWED_SOURCES as usize,
-            "{} prefixes are to be allowed, and lb decap knows no more than {MAX_ALLOWED_SOURCES}",
-            wanted.len()
-        );
-        replace_prefixes(&mut self.allowed_sources, &wanted)
+    /// Makes these the outer sources whose packets are decapsulated.
+    pub fn set_allowed_sources(&mut self, sources: &AllowedSources) -> Result<()> {
+        replace_prefixes(&mut self.allowed_sources, &sources.0)
             .with_context(|| format!("can't write the map {}", ALLOWED_SOURCES.name))
     }
+}
+
+/// The prefixes of allowed outer sources.
+pub struct AllowedSources(BTreeSet<Prefix>);
+
+/// Those of `--from`; none means all.
+pub fn allowed_sources(from: &[IpNet]) -> Result<AllowedSources> {
+    const ALL: Prefix = (0, [0; _]);
+    let mut sources: BTreeSet<Prefix> = from
+        .iter()
+        .map(|net| prefix(net.network(), net.prefix_len()))
+        .map(|(length, address)| (length, bytemuck::cast(address)))
+        .collect();
+    if from.is_empty() {
+        sources.insert(ALL);
+    }
+    ensure!(
+        sources.len() <= MAX_ALLOWED_SOURCES as usize,
+        "{} prefixes are to be allowed, and lb decap knows no more than {MAX_ALLOWED_SOURCES}",
+        sources.len()
+    );
+    Ok(AllowedSources(sources))
 }
 
 /// What is new comes first, so that nothing which stays is missing for a moment.

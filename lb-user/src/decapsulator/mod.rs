@@ -13,21 +13,20 @@ use lb_common::DecapsulatorCounters;
 use tokio::{
     select,
     signal::unix::{SignalKind, signal},
-    sync::watch,
 };
 use tracing::{info, warn};
 
 use self::{interface::Decapsulator, pins::NamespacePins};
 use crate::{
     config::Interface,
-    dataplane::Pins,
-    net::{self, Targets, View},
+    dataplane::pins::Claim,
+    net::{self, View},
 };
 
 /// What to decapsulate.
 #[derive(Debug)]
 pub struct Options {
-    /// Where packets come in.
+    /// Where packets come in; names unique.
     pub interfaces: Vec<Interface>,
     /// The outer sources whose packets are decapsulated; none means all.
     pub from: Vec<IpNet>,
@@ -40,10 +39,11 @@ pub async fn run(options: &Options) -> Result<()> {
     require_root()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut network = net::watch(no_targets()).await?;
+    let mut network = net::watch_host().await?;
     let namespace = NamespacePins::current(&options.pin_path)?;
     let view = network.borrow_and_update().clone();
-    let mut decapsulators = start(options, &namespace, &view)?;
+    let mut decapsulators =
+        start(options, &namespace, &view).inspect_err(|_| namespace.remove_empty())?;
     info!(version = env!("CARGO_PKG_VERSION"), "decapsulating");
     loop {
         select! {
@@ -74,22 +74,25 @@ fn start(
             "interface {name} does not exist"
         );
     }
-    let pins = || {
-        let interfaces = options.interfaces.iter();
-        interfaces.map(|interface| (interface, namespace.interface(&interface.name)))
+    let sources = maps::allowed_sources(&options.from)?;
+    let claim = |Interface { name, .. }: &Interface| {
+        let pins = namespace.interface(name);
+        pins.claim().map_err(interface::not_free(name))
     };
-    let new: Vec<Pins> = pins()
-        .filter_map(|(_, pins)| (!pins.exist()).then_some(pins))
-        .collect();
-    let started = pins()
-        .map(|(interface, pins)| Decapsulator::start(pins, interface, &options.from, network));
-    started.collect::<Result<_>>().inspect_err(|_| {
-        for pins in new.iter().filter(|pins| pins.exist()) {
-            if let Err(error) = namespace.remove(pins) {
-                warn!("{error:#}");
-            }
-        }
-    })
+    let claims = options.interfaces.iter().map(claim);
+    let claims: Vec<Claim> = claims.collect::<Result<_>>()?;
+    let started = claims
+        .into_iter()
+        .zip(&options.interfaces)
+        .map(|(claim, interface)| Decapsulator::start(claim, interface, network));
+    let mut decapsulators: Vec<Decapsulator> = started.collect::<Result<_>>()?;
+    // The maps of programs that were in place are changed when nothing else can fail.
+    for decapsulator in &mut decapsulators {
+        decapsulator.allow(&sources)?;
+        decapsulator.follow(network)?;
+    }
+    decapsulators.iter_mut().for_each(Decapsulator::keep);
+    Ok(decapsulators)
 }
 
 /// What was counted on interfaces (on all that are pinned, if none is named), whether or not a process runs.
@@ -111,9 +114,10 @@ pub fn stop(interfaces: &[String], pin_path: &Path) -> Result<()> {
     require_root()?;
     let namespace = NamespacePins::current(pin_path)?;
     for (interface, pins) in namespace.pinned(interfaces)? {
-        let _lock = interface::lock(&pins, &interface)?;
-        namespace.remove(&pins)?;
+        let _lock = pins.lock().map_err(interface::not_free(&interface))?;
+        pins.remove()?;
     }
+    namespace.remove_empty();
     Ok(())
 }
 
@@ -123,9 +127,4 @@ fn require_root() -> Result<()> {
         "lb decap needs root: it loads a program into the kernel"
     );
     Ok(())
-}
-
-/// Only this host itself is of interest.
-fn no_targets() -> watch::Receiver<Targets> {
-    watch::channel(Targets::new()).1
 }

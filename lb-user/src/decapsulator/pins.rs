@@ -59,13 +59,11 @@ impl NamespacePins {
         with_pins.collect()
     }
 
-    /// Removes the pins of an interface, and directories that nothing else is in.
-    pub fn remove(&self, pins: &Pins) -> Result<()> {
-        pins.remove()?;
+    /// Removes the directories that nothing is in any more.
+    pub fn remove_empty(&self) {
         for directory in [&self.directory, &self.pin_path] {
-            // It stays while anything else is in it.
+            // It stays while anything is in it.
             let _ = fs::remove_dir(directory);
         }
-        Ok(())
     }
 }

@@ -464,7 +464,9 @@ fn an_interface_made_anew_is_served_again() {
     let decap = lab.decapsulate_on(host, CABLE, "").unwrap();
     assert!(xdp_mode(host, CABLE).is_some());
     unplug_cable(host);
-    wait_until("it is noticed", || decap.log().contains("wan.5 is gone"));
+    wait_until("it is noticed", || {
+        decap.log().contains("wan.5 does not exist")
+    });
     plug_in_cable(host);
     wait_until("it is served again", || xdp_mode(host, CABLE).is_some());
 }
@@ -542,6 +544,73 @@ fn a_start_that_fails_for_one_interface_leaves_nothing_on_the_others() {
     assert!(!pin_path.exists());
     assert_eq!(xdp_mode(host, "eth0"), None);
     assert!(xdp_mode(host, CABLE).is_some());
+}
+
+#[test]
+fn a_start_that_fails_leaves_what_another_lb_decap_has_in_place() {
+    let lab = lab(1);
+    let host = lab.real_server(1);
+    plug_in_cable(host);
+    let _running = lab.decapsulate_on(host, CABLE, "").unwrap();
+    let message = refusal(&decap(
+        &lab,
+        &format!("--interface eth0 --interface {CABLE}"),
+    ));
+    assert!(message.contains("running for wan.5 already"), "{message}");
+    assert_eq!(xdp_mode(host, "eth0"), None);
+    assert!(xdp_mode(host, CABLE).is_some());
+    let message = refusal(&decap(&lab, "--stop --interface eth0"));
+    assert!(message.contains("nothing in place on eth0"), "{message}");
+    lab.decap_stats(host, CABLE).unwrap();
+}
+
+#[test]
+fn a_takeover_that_fails_leaves_the_sources_that_were_heard() {
+    let lab = lab(1);
+    let _server = serve_udp(&lab, &[53]);
+    let balancer = Balancer::new(&lab);
+    let host = lab.real_server(1);
+    plug_in_cable(host);
+    let busy = lab.decapsulate_on(host, CABLE, "").unwrap();
+    start(&lab, "--from 10.9.0.2")
+        .stop(Signal::SIGTERM)
+        .unwrap();
+    let both = format!("--interface eth0 --interface {CABLE}");
+    refusal(&decap(&lab, &both));
+    assert_eq!(balancer.ask(balancer.outer(Host::v4), VIP), None);
+    // It was for want of the other interface.
+    drop(busy);
+    let _both = lab.decapsulate_on(host, CABLE, "--interface eth0").unwrap();
+    assert!(balancer.ask(balancer.outer(Host::v4), VIP).is_some());
+}
+
+#[test]
+fn an_interface_that_is_named_twice_is_served_once() {
+    let lab = lab(1);
+    let _decap = start(&lab, "--interface eth0");
+    assert!(xdp_mode(lab.real_server(1), "eth0").is_some());
+}
+
+#[test]
+fn another_mode_is_refused_while_the_program_is_attached() {
+    let lab = lab(1);
+    start(&lab, "--xdp generic").stop(Signal::SIGTERM).unwrap();
+    let message = refusal(&decap(&lab, "--interface eth0 --xdp native"));
+    assert!(message.contains("`lb decap --stop`"), "{message}");
+    start(&lab, "--xdp auto");
+}
+
+#[test]
+fn as_many_sources_as_may_be_are_replaced_by_as_many_others() {
+    let lab = lab(1);
+    let _server = serve_udp(&lab, &[53]);
+    let balancer = Balancer::new(&lab);
+    for network in [8, 9] {
+        let from = (0..4096).map(|n| format!("--from 10.{network}.{}.{} ", n / 256, n % 256));
+        let _decap = start(&lab, &from.collect::<String>());
+        let answer = balancer.ask(balancer.outer(Host::v4), VIP);
+        assert_eq!(answer.is_some(), network == 9);
+    }
 }
 
 #[test]

@@ -4,7 +4,10 @@ use lb_tests::{Daemon, Host, Lab};
 use rstest::rstest;
 use serde_json::Value;
 
-use crate::support::{DNS, SHOP, VIP, VIP6, lab, serve_http, serve_udp};
+use crate::{
+    lifecycle::add_cable,
+    support::{DNS, SHOP, VIP, VIP6, lab, serve_http, serve_udp, wait_until},
+};
 
 /// `XDP_ATTACHED_*` of linux/if_link.h.
 const NATIVE: u64 = 1;
@@ -55,4 +58,25 @@ fn a_real_server_behind_a_second_interface_is_reached(#[values("auto", "generic"
         assert_eq!(report.by_server().len(), 3, "{:?}", report.by_server());
         lab.client().udp((vip, 53)).ask("?").unwrap();
     }
+}
+
+#[test]
+fn an_interface_that_is_back_is_served_while_another_is_missing() {
+    let lab = lab(1);
+    let _servers = serve_http(&lab, &[80]);
+    let host = lab.balancer();
+    for name in ["gone", "back"] {
+        add_cable(&lab, name);
+    }
+    let interfaces = "interfaces: [{name: gone}, {name: back}, ";
+    let config = lab.config(SHOP).replace("interfaces: [", interfaces);
+    let _lb = Daemon::start(&lab, &config).unwrap();
+    let said = || lab.log().matches("interface gone does not exist").count();
+    for name in ["gone", "back"] {
+        host.ip(&format!("link del {name}"));
+    }
+    wait_until("it is noticed", || said() > 0);
+    add_cable(&lab, "back");
+    wait_until("it is served again", || xdp_mode(host, "back").is_some());
+    assert_eq!(said(), 1, "{}", lab.log());
 }

@@ -19,6 +19,13 @@ use crate::{
     },
 };
 
+/// An interface of the balancer with nothing at its other end.
+pub fn add_cable(lab: &Lab, name: &str) {
+    let host = lab.balancer();
+    host.ip(&format!("link add {name} type veth peer name {name}.end"));
+    host.ip(&format!("link set dev {name} up"));
+}
+
 /// Asks over UDP without a pause until told to stop, and says how often. Panics if an answer is lost.
 fn ask_until(lab: &Lab, stop: &AtomicBool) -> usize {
     let flows = [VIP, VIP6].map(|vip| lab.client().udp((vip, 53)));
@@ -157,15 +164,18 @@ fn lb_stop_leaves_nothing(#[case] running: bool) {
         .assert_all_succeeded();
 }
 
-#[test]
-fn lb_stop_leaves_what_is_not_its_own() {
+#[rstest]
+fn lb_stop_leaves_what_is_not_its_own(#[values(false, true)] running: bool) {
     let lab = lab(1);
     let _servers = serve_http(&lab, &[80]);
-    drop(balance(&lab, SHOP));
+    let _lb = Some(balance(&lab, SHOP)).filter(|_| running);
     let foreign = lab.pin_path().join("foreign");
     fs::create_dir(&foreign).unwrap();
     let stop = lab.lb("stop --config {config}").unwrap();
-    assert_eq!(stop.status.code(), Some(1));
+    let error = String::from_utf8(stop.stderr).unwrap();
+    assert_eq!(stop.status.code(), Some(1), "{error}");
+    assert!(error.contains("can't remove"), "{error}");
+    assert!(!error.contains("refused"), "{error}");
     assert!(foreign.exists() && xdp_mode(lab.balancer(), "eth0").is_none());
 }
 
@@ -186,6 +196,25 @@ fn a_start_that_fails_leaves_nothing(#[case] socket_taken: bool) {
     assert!(!lab.pin_path().exists());
     assert_eq!(lab.socket().exists(), socket_taken);
     assert_eq!(xdp_mode(lab.balancer(), "eth0"), None);
+}
+
+#[test]
+fn a_start_that_fails_leaves_what_was_in_place() {
+    let lab = lab(1);
+    let _servers = serve_http(&lab, &[80]);
+    balance(&lab, SHOP).stop(Signal::SIGTERM).unwrap();
+    add_cable(&lab, "cable");
+    let all = "interfaces: [{name: cable}, {name: eth9}, ";
+    let config = lab.config(SHOP).replace("interfaces: [", all);
+    lab.write_config(&config).unwrap();
+    let run = lab.lb("run --config {config}").unwrap();
+    let error = String::from_utf8(run.stderr).unwrap();
+    assert!(error.contains("interface eth9 does not exist"), "{error}");
+    assert_eq!(xdp_mode(lab.balancer(), "cable"), None);
+    assert!(!lab.pin_path().join("links/cable").exists());
+    let requests = lab.client().http().get((VIP, 80), 100);
+    requests.assert_all_succeeded();
+    balance(&lab, SHOP);
 }
 
 #[test]
