@@ -231,6 +231,9 @@ fn what_a_killed_run_left_is_removed() {
         .unwrap();
     assert!(made.success());
     fs::create_dir_all(Path::new("/run").join(left)).unwrap();
+    for pins in [left.to_owned(), format!("{left}-decap/4026531840/eth0")] {
+        fs::create_dir_all(Path::new("/sys/fs/bpf").join(pins).join("maps")).unwrap();
+    }
     lb_tests::remove_dead_labs();
     assert_nothing_left_of(left);
 }

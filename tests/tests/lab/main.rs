@@ -21,6 +21,7 @@ mod pins;
 mod ports;
 mod real_servers;
 mod reload;
+mod return_path;
 mod support;
 mod tunnel_source;
 mod vlan;

@@ -6,9 +6,10 @@ use std::{
 };
 
 use lb_tests::{Daemon, Lab, Report, named};
+use rstest::rstest;
 use serde_json::Value;
 
-use crate::support::{SHOP, VIP, balance, lab, serve_http};
+use crate::support::{SHOP, VIP, balance, lab, number, serve_http};
 
 /// Waits for this state of a real server of `shop`.
 fn wait_for(lb: &Daemon, server: &str, state: &str) {
@@ -110,4 +111,57 @@ fn a_real_server_that_was_off_from_the_start_joins_when_it_comes() {
     lab.plug_in(lab.real_server(2));
     wait_for(&lb, "web-2", "up");
     assert_eq!(ask(&lab).by_server().len(), 2);
+}
+
+#[test]
+fn a_virtual_server_with_fewer_servers_up_than_it_needs_is_down() {
+    let lab = lab(2);
+    let _servers = serve_http(&lab, &[80]);
+    let lb = balance(
+        &lab,
+        "- {name: shop, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [web], minimum_up: 2}",
+    );
+    ask(&lab).assert_all_succeeded();
+    lab.unplug(lab.real_server(2));
+    wait_for(&lb, "web-2", "down");
+    let status = lb.status().unwrap();
+    let shop = named(&status["virtual_servers"], "shop");
+    assert_eq!(shop["state"], "down");
+    assert_eq!(named(&shop["real_servers"], "web-1")["state"], "up");
+    let dropped = number(&status["drops"]["no_real_server"]);
+    let client = lab.client().http().timeout(Duration::from_millis(300));
+    assert_eq!(client.get((VIP, 80), 3).replies.len(), 0);
+    let status = lb.status().unwrap();
+    assert!(number(&status["drops"]["no_real_server"]) >= dropped + 3);
+
+    lab.plug_in(lab.real_server(2));
+    wait_for(&lb, "web-2", "up");
+    let report = ask(&lab);
+    report.assert_all_succeeded();
+    assert_eq!(report.by_server().len(), 2);
+}
+
+#[rstest]
+#[case::drained("drain: true")]
+#[case::without_weight("weight: 0")]
+fn a_draining_real_server_gets_no_new_flows(#[case] draining: &str) {
+    let lab = lab(3);
+    let _servers = serve_http(&lab, &[80]);
+    let binding = |web2: &str| {
+        format!(
+            "- {{name: shop, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [web-1, {web2}, web-3]}}"
+        )
+    };
+    let lb = balance(&lab, &binding("web-2"));
+    let answering = || ask(&lab).by_server().into_keys().collect::<Vec<_>>();
+    assert_eq!(answering(), ["web-1", "web-2", "web-3"]);
+    let drain = binding(&format!("{{server: web-2, {draining}}}"));
+    lab.write_config(&lab.config(&drain)).unwrap();
+    wait_for(&lb, "web-2", "draining");
+    assert_eq!(answering(), ["web-1", "web-3"]);
+    let status = lb.status().unwrap();
+    assert_eq!(named(&status["virtual_servers"], "shop")["state"], "up");
+    lab.write_config(&lab.config(&binding("web-2"))).unwrap();
+    wait_for(&lb, "web-2", "up");
+    assert_eq!(answering(), ["web-1", "web-2", "web-3"]);
 }
