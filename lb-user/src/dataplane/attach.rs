@@ -339,3 +339,21 @@ fn errno(error: &ProgramError) -> Option<i32> {
     }
     .or_else(|| error.source()?.downcast_ref::<io::Error>()?.raw_os_error())
 }
+
+#[cfg(test)]
+mod tests {
+    use aya::sys::SyscallError;
+
+    use super::*;
+
+    #[test]
+    fn an_error_tells_what_the_kernel_said() {
+        let refused = ProgramError::SyscallError(SyscallError {
+            call: "bpf_link_update",
+            io_error: io::Error::from_raw_os_error(libc::EPERM),
+        });
+        let error = format!("{:#}", anyhow::Error::from(unusable("eth0")(refused)));
+        assert!(error.starts_with("can't use the link of eth0: "), "{error}");
+        assert!(error.contains("os error 1"), "{error}");
+    }
+}

@@ -46,7 +46,7 @@ pub async fn watch(targets: watch::Receiver<Targets>) -> Result<watch::Receiver<
     start(targets, too_big).await
 }
 
-/// As [`watch`], of this host's interfaces and addresses alone.
+/// As [`watch()`], of this host's interfaces and addresses alone.
 ///
 /// # Errors
 ///
