@@ -271,8 +271,11 @@ fn an_absent_neighbour_gives_no_answer_until_it_appears() {
         for target in targets {
             let view = watch.views.borrow();
             let reason = view.next_hops[&ip(target)].as_ref().unwrap_err();
-            assert!(matches!(reason, Unreachable::Resolving { .. }), "{reason}");
-            assert_eq!(reason.way().unwrap().interface, "lan0");
+            let Unreachable::Resolving { neighbour, way } = reason else {
+                panic!("{target}: {reason}");
+            };
+            assert_eq!(*neighbour, ip(target));
+            assert_eq!(way.interface, "lan0");
         }
         for target in targets {
             watch.wait_for_reason(target, is_no_answer).await;

@@ -198,9 +198,12 @@ impl Daemon {
 
     /// Lets the interfaces of the configuration answer, and detaches the balancer from others.
     fn settle_interfaces(&mut self) -> Result<()> {
-        let view = self.network.borrow().clone();
-        self.interfaces
-            .settle(&mut self.balancer, &self.pins, &self.config, &view)
+        self.interfaces.settle(
+            &mut self.balancer,
+            &self.pins,
+            &self.config,
+            &self.network.borrow(),
+        )
     }
 
     /// The network changed: interfaces may have come, and real servers moved.
