@@ -10,8 +10,60 @@ use bytemuck::{Pod, Zeroable};
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Binding {
-    /// Index in `real_servers`; 0 is none.
+    /// Index in `real_servers`, 0 if there is none, with [`Self::DOWN`] or [`Self::DRAINING`] added.
     pub real_server: u32,
-    /// Index in `binding_counters`.
+    /// Index in `binding_counters` and `active_sessions`.
     pub counters: u32,
+}
+
+impl Binding {
+    /// Sessions must leave it.
+    pub const DOWN: u32 = 1 << 31;
+    /// It keeps its sessions and gets no new ones.
+    pub const DRAINING: u32 = 1 << 30;
+
+    /// Index in `real_servers`; 0 is none.
+    #[inline(always)]
+    pub const fn index(self) -> u32 {
+        self.real_server & !(Self::DOWN | Self::DRAINING)
+    }
+
+    /// Whether sessions may stay.
+    #[inline(always)]
+    pub const fn keeps_sessions(self) -> bool {
+        self.real_server & Self::DOWN == 0 && self.index() != 0
+    }
+
+    /// Whether new sessions may come.
+    #[inline(always)]
+    pub const fn takes_sessions(self) -> bool {
+        self.real_server & Self::DRAINING == 0 && self.keeps_sessions()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binding_tells_who_may_come_and_stay() {
+        let binding = |real_server| Binding {
+            real_server,
+            counters: 1,
+        };
+        for (flags, keeps, takes) in [
+            (0, true, true),
+            (Binding::DRAINING, true, false),
+            (Binding::DOWN, false, false),
+            (Binding::DOWN | Binding::DRAINING, false, false),
+        ] {
+            let binding = binding(7 | flags);
+            assert_eq!(binding.index(), 7);
+            assert_eq!(
+                (binding.keeps_sessions(), binding.takes_sessions()),
+                (keeps, takes)
+            );
+        }
+        assert!(!binding(0).keeps_sessions());
+    }
 }

@@ -2,7 +2,17 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// Value of the per-CPU maps `virtual_server_counters` and `binding_counters`: what was forwarded.
+/// Packets that went somewhere.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Traffic {
+    /// Frames.
+    pub packets: u64,
+    /// Bytes of those frames as received, from the Ethernet header to the end of the IP packet.
+    pub bytes: u64,
+}
+
+/// Value of the per-CPU maps `virtual_server_counters` and `binding_counters`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Counters {
@@ -10,6 +20,33 @@ pub struct Counters {
     pub packets: u64,
     /// Bytes of those frames as received, from the Ethernet header to the end of the IP packet.
     pub bytes: u64,
+    /// Sessions that began; for a binding also those that moved there.
+    pub sessions: u64,
+    /// Zero: entries don't lie across cache lines.
+    pub reserved: u64,
+}
+
+/// What happened to the session table: the index in the per-CPU map `session_events`, whose values are `u64`.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEvent {
+    /// A session made room for a new one before its time.
+    Evicted = 0,
+    /// A flow was forwarded by its hash without a session, because too many began.
+    Unrecorded = 1,
+}
+
+impl SessionEvent {
+    /// Every event, in the order of the map.
+    pub const ALL: [Self; 2] = [Self::Evicted, Self::Unrecorded];
+
+    /// The event as `lb status` and the metrics name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Evicted => "evicted",
+            Self::Unrecorded => "unrecorded",
+        }
+    }
 }
 
 /// Why a packet was dropped: the index in the per-CPU map `drop_counters`, whose values are `u64`.
@@ -30,18 +67,44 @@ pub enum DropReason {
     TooBigUnanswered = 4,
     /// No room in front of the packet for an outer header.
     NoHeadroom = 5,
+    /// A TCP packet in mid-stream without a session.
+    UnknownSession = 6,
+    /// As [`Self::UnknownSession`]; the client got a TCP RST.
+    UnknownSessionReset = 7,
+    /// A TCP packet of a session whose real server is down; the client got a TCP RST.
+    ServerDownReset = 8,
 }
 
 impl DropReason {
     /// Every reason, in the order of the map.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::NoRealServer,
         Self::MartianSource,
         Self::UnknownFragment,
         Self::TooBig,
         Self::TooBigUnanswered,
         Self::NoHeadroom,
+        Self::UnknownSession,
+        Self::UnknownSessionReset,
+        Self::ServerDownReset,
     ];
+
+    /// The reason at an index of the map.
+    #[inline(always)]
+    pub const fn at(index: u32) -> Option<Self> {
+        Some(match index {
+            0 => Self::NoRealServer,
+            1 => Self::MartianSource,
+            2 => Self::UnknownFragment,
+            3 => Self::TooBig,
+            4 => Self::TooBigUnanswered,
+            5 => Self::NoHeadroom,
+            6 => Self::UnknownSession,
+            7 => Self::UnknownSessionReset,
+            8 => Self::ServerDownReset,
+            _ => return None,
+        })
+    }
 
     /// The reason as `lb status` and the metrics name it.
     pub const fn name(self) -> &'static str {
@@ -52,6 +115,9 @@ impl DropReason {
             Self::TooBig => "too_big",
             Self::TooBigUnanswered => "too_big_unanswered",
             Self::NoHeadroom => "no_headroom",
+            Self::UnknownSession => "unknown_session",
+            Self::UnknownSessionReset => "unknown_session_reset",
+            Self::ServerDownReset => "server_down_reset",
         }
     }
 }
@@ -64,6 +130,15 @@ mod tests {
     fn every_drop_reason_stands_at_its_own_index() {
         for (index, reason) in DropReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index, "{}", reason.name());
+            assert_eq!(DropReason::at(index as u32), Some(reason));
+        }
+        assert_eq!(DropReason::at(DropReason::ALL.len() as u32), None);
+    }
+
+    #[test]
+    fn every_session_event_stands_at_its_own_index() {
+        for (index, event) in SessionEvent::ALL.into_iter().enumerate() {
+            assert_eq!(event as usize, index, "{}", event.name());
         }
     }
 }

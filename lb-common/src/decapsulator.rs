@@ -12,7 +12,7 @@ use core::net::IpAddr;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{Address, Counters};
+use crate::{Address, Traffic};
 
 /// How many addresses a host may have.
 pub const MAX_LOCAL_ADDRESSES: u32 = 8192;
@@ -33,7 +33,7 @@ pub fn prefix(address: IpAddr, length: u8) -> (u32, Address) {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct DecapsulatorCounters {
     /// Their bytes count as received, Ethernet and outer IP header included.
-    pub decapsulated: Counters,
+    pub decapsulated: Traffic,
     /// [`PassReason::OuterFragment`].
     pub passed_outer_fragment: u64,
     /// [`PassReason::SourceNotAllowed`].
@@ -130,7 +130,7 @@ mod tests {
             (0..times).for_each(|_| counters.count(Fate::Passed(reason), 100));
         }
         (0..6).for_each(|_| counters.count(Fate::Congested, 100));
-        let expected = Counters {
+        let expected = Traffic {
             packets: 1,
             bytes: 100,
         };

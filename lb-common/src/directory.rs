@@ -22,6 +22,28 @@ use crate::{
 pub struct Control {
     /// The directory that packets use now.
     pub directory: Directory,
+    /// The sizes of the session tables.
+    pub sessions: SessionTables,
+    /// New sessions that each CPU may record in each [`crate::Budget::WINDOW`].
+    pub new_sessions: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Chosen at random when the maps are made: see [`crate::session::buckets`].
+    pub secret: u64,
+}
+
+/// How many buckets the maps of the same names have.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct SessionTables {
+    /// `sessions_v4`.
+    pub sessions_v4: u32,
+    /// `sessions_v6`.
+    pub sessions_v6: u32,
+    /// `sticky_v4`.
+    pub sticky_v4: u32,
+    /// `sticky_v6`.
+    pub sticky_v6: u32,
 }
 
 /// Where the directory lies in `vip_buckets`. The map holds two: one in use, one to build the next in.

@@ -45,6 +45,15 @@ pub fn flow(
     finish(mix(addresses, ports))
 }
 
+/// The hash of a client's address alone, or of a prefix of it, at a virtual server (or at none: 0).
+#[inline(always)]
+pub const fn source(source: AddressWords, virtual_server: u32) -> u64 {
+    finish(mix(
+        mix(mix(MULTIPLIER, source[0]), source[1]),
+        virtual_server as u64,
+    ))
+}
+
 /// Maps a hash to `0..n`, as evenly as its upper half is spread (Lemire, ACM TOMACS 2019).
 #[inline(always)]
 pub const fn reduce(hash: u64, n: u32) -> u32 {
@@ -89,7 +98,7 @@ mod tests {
     }
 
     /// Ways in which real flows differ from one another, each by few bits.
-    fn families() -> [(&'static str, Vec<u64>); 6] {
+    fn families() -> [(&'static str, Vec<u64>); 8] {
         const N: u32 = 1 << 16;
         let collect = |hash: &dyn Fn(u32) -> u64| (0..N).map(hash).collect();
         [
@@ -117,6 +126,8 @@ mod tests {
                 "v6 networks",
                 collect(&|i| flow(v6(u128::from(i) << 64), v6(1), 40000, 80, 6)),
             ),
+            ("addresses of v4", collect(&|i| source(v4(i), 0))),
+            ("addresses of v6", collect(&|i| source(v6(i.into()), 0))),
         ]
     }
 
@@ -179,11 +190,13 @@ mod tests {
                 flow(v4(1), v4(0x101), 40000, 80, 6),
                 flow(v6(1), v6(2), 40000, 80, 6),
                 name("web-1", 0),
+                source(v4(1), 0),
             ],
             [
                 7813574726041282245,
                 4233052689264454673,
-                17740031977923108770
+                17740031977923108770,
+                11100653546642529153
             ]
         );
     }

@@ -9,7 +9,7 @@
 //! A packet follows these maps of the balancer (those of the decapsulator are in [`decapsulator`]):
 //!
 //! ```text
-//! control[0] -> vip_buckets -> virtual_servers[id] -> predictor_tables -> bindings -> real_servers
+//! control[0] -> vip_buckets -> virtual_servers[id] -> sessions, predictor_tables -> bindings -> real_servers
 //!                   \-> vips -> port_ranges ---^
 //! ```
 //!
@@ -20,28 +20,32 @@
 
 pub mod address;
 pub mod binding;
+pub mod budget;
 pub mod counters;
 pub mod decapsulator;
 pub mod directory;
-pub mod error_budget;
 pub mod fragment;
 pub mod hash;
 pub mod interface;
 pub mod name;
 pub mod real_server;
+pub mod session;
 pub mod virtual_server;
 
 pub use address::Address;
 pub use binding::Binding;
-pub use counters::{Counters, DropReason};
+pub use budget::Budget;
+pub use counters::{Counters, DropReason, SessionEvent, Traffic};
 pub use decapsulator::DecapsulatorCounters;
-pub use directory::{Control, Directory, PortRange, Vip, VipBucket, VipSlot};
-pub use error_budget::ErrorBudget;
+pub use directory::{Control, Directory, PortRange, SessionTables, Vip, VipBucket, VipSlot};
 pub use fragment::{Datagram, FirstFragment};
 pub use interface::Interface;
 pub use name::Name;
 pub use real_server::RealServer;
-pub use virtual_server::{Forward, Predictor, PredictorTable, TableBlock, VirtualServer};
+pub use session::{BucketV4, BucketV6, SessionKey};
+pub use virtual_server::{
+    Candidate, Forward, OnDown, OnUnknown, Predictor, PredictorTable, TableBlock, VirtualServer,
+};
 
 /// IP protocol numbers (IANA).
 pub mod protocol {

@@ -8,24 +8,37 @@ use crate::{Address, Name};
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct VirtualServer {
-    /// The predictor table in use.
+    /// The table that a hash chooses from.
     pub table: PredictorTable,
+    /// For predictors that don't choose by hash: the order of a round robin in [`TableBlock`]s, or the [`Candidate`]s
+    /// for the least connections.
+    pub order: PredictorTable,
     /// Index in `bindings` of the binding with offset 0.
     pub first_binding: u32,
+    /// Ticks that a session lives without traffic; 0 if there are no sessions: stateless.
+    pub idle_timeout: u32,
+    /// Ticks since its last use that a client stays on its real server; 0 if it does not.
+    pub sticky_timeout: u32,
     /// A [`Forward`], for who reads the map. No packet reads it.
     pub forward: u8,
     /// A [`Predictor`].
     pub predictor: u8,
     /// An IP protocol number.
     pub protocol: u8,
-    /// Zero.
-    pub reserved: u8,
-    /// The VIP, for who reads the map.
-    pub vip: Address,
+    /// An [`OnUnknown`].
+    pub on_unknown: u8,
+    /// An [`OnDown`].
+    pub on_down: u8,
+    /// Leading bits of a client's address that sticky tells clients apart by, in the VIP's family.
+    pub sticky_prefix: u8,
+    /// Zeros.
+    pub reserved: [u8; 2],
     /// Room for this many bindings from `first_binding` on. No packet reads it.
     pub binding_capacity: u32,
+    /// The VIP, for who reads the map.
+    pub vip: Address,
     /// Zeros, up to the end of the cache line.
-    pub reserved_line: [u8; 28],
+    pub reserved_line: [u8; 8],
     /// Its name in the configuration. No packet reads it.
     pub name: Name,
 }
@@ -71,6 +84,63 @@ impl TableBlock {
     pub const SLOTS: usize = 32;
 }
 
+/// A real server that may get the next session: four slots of a predictor table.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Candidate {
+    /// Index in `active_sessions` of the sessions that it has.
+    pub counters: u32,
+    /// The binding, as an offset from [`VirtualServer::first_binding`].
+    pub binding: u16,
+    /// Its weight; 0 is no candidate.
+    pub weight: u16,
+}
+
+impl Candidate {
+    /// Slots that one takes.
+    pub const SLOTS: usize = size_of::<Self>() / size_of::<u16>();
+}
+
+impl TableBlock {
+    /// Candidates in a block.
+    pub const CANDIDATES: usize = Self::SLOTS / Candidate::SLOTS;
+
+    /// The block as candidates.
+    #[inline(always)]
+    pub fn candidates(&self) -> &[Candidate; Self::CANDIDATES] {
+        bytemuck::cast_ref(self)
+    }
+}
+
+impl From<[Candidate; TableBlock::CANDIDATES]> for TableBlock {
+    fn from(candidates: [Candidate; TableBlock::CANDIDATES]) -> Self {
+        bytemuck::cast(candidates)
+    }
+}
+
+/// What becomes of a TCP packet in mid-stream that has no session.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnknown {
+    /// The hash chooses its real server, and it has a session from then on.
+    Forward = 0,
+    /// The client gets a TCP RST.
+    Reset = 1,
+    /// It is dropped.
+    Drop = 2,
+}
+
+/// What becomes of the sessions of a real server that is down, on their next packet.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDown {
+    /// They go on with another real server.
+    Move = 0,
+    /// They end: the client gets a TCP RST. UDP sessions go on with another real server, and so does a client that sends a
+    /// SYN.
+    Reset = 1,
+}
+
 /// How packets are forwarded to the real server.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,12 +151,20 @@ pub enum Forward {
     L3Dsr = 2,
 }
 
-/// How a flow picks its real server.
+/// How a new session picks its real server.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Predictor {
     /// Maglev over the flow.
     Hash = 1,
+    /// Maglev over the client's address.
+    SourceHash = 2,
+    /// One after the other.
+    RoundRobin = 3,
+    /// The one with the fewest active sessions, in relation to its weight.
+    LeastConnection = 4,
+    /// As [`Self::RoundRobin`], with weights that follow the latency of health checks.
+    ResponseTime = 5,
 }
 
 #[cfg(test)]

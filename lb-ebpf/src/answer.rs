@@ -25,7 +25,7 @@ pub fn arp(packet: &mut impl Packet, tables: &impl Tables, request: ArpRequest) 
     let ifindex = packet.ingress_ifindex();
     let answered = (|| {
         find::vip(tables, request.target)?;
-        let mac = tables.interface(ifindex)?.mac;
+        let mac = ethernet::mac(tables, ifindex)?;
         let frame = packet.frame();
         let ethernet = frame.view::<ETHERNET>()?;
         let arp = frame.skip(request.offset)?.view::<28>()?;
@@ -53,7 +53,7 @@ pub fn neighbor_solicitation(
     let ifindex = packet.ingress_ifindex();
     let answered = (|| {
         find::vip(tables, solicitation.target)?;
-        let mac = tables.interface(ifindex)?.mac;
+        let mac = ethernet::mac(tables, ifindex)?;
         let length = solicitation.offset + IPV6 + NEIGHBOR_MESSAGE + OPTION;
         let excess = length as i32 - packet.frame().len() as i32;
         if excess != 0 && !packet.adjust_tail(excess) {

@@ -1,6 +1,8 @@
 //! The Ethernet header: whom a frame is for; and what stays of it when it is rebuilt (the MAC addresses and the
 //! EtherType are new, the tags stay).
 
+use lb_common::Interface;
+
 use crate::{
     frame::{Frame, Packet},
     parse::{ETHERNET, TAG},
@@ -10,9 +12,21 @@ use crate::{
 /// Whether a frame is for the interface that it came in by. A switch may flood frames that are for others.
 #[inline(always)]
 pub fn is_for_us(packet: &mut impl Packet, tables: &impl Tables) -> bool {
-    let interface = tables.interface(packet.ingress_ifindex());
+    let ours = mac(tables, packet.ingress_ifindex());
     let header = packet.frame().view::<ETHERNET>();
-    matches!((interface, header), (Some(ours), Some(header)) if header.mac::<0>() == ours.mac)
+    matches!((ours, header), (Some(ours), Some(header)) if header.mac::<0>() == ours)
+}
+
+/// The MAC address of an interface that the balancer is attached to.
+#[inline(always)]
+pub fn mac(tables: &impl Tables, ifindex: u32) -> Option<[u8; 6]> {
+    for number in 0..Interface::PLACES {
+        let interface = tables.interface(Interface::place(ifindex, number))?;
+        if interface.ifindex == ifindex {
+            return Some(interface.mac);
+        }
+    }
+    None
 }
 
 /// Up to two tags, with their own EtherTypes, as they lie in the packet.

@@ -11,9 +11,6 @@ use crate::{
 };
 
 /// Forwards a packet whose flow has this hash, and counts it.
-///
-/// A frame for another station is left alone: a switch may flood a frame that is on its way to a real
-/// server, and what another balancer has forwarded must not be forwarded again.
 #[inline(always)]
 pub fn forward(
     packet: &mut impl Packet,
@@ -23,16 +20,6 @@ pub fn forward(
     hash: u64,
 ) -> Verdict {
     let server = choice.real_server;
-    let ingress = packet.ingress_ifindex();
-    let same_interface = server.ifindex == ingress;
-    let ours = if same_interface {
-        Some(server.source_mac)
-    } else {
-        tables.interface(ingress).map(|interface| interface.mac)
-    };
-    if destination(packet.frame()) != ours {
-        return Verdict::Pass;
-    }
     let overhead = if !server.has_outer_header() {
         0
     } else if server.address.is_ipv4() {
@@ -50,16 +37,11 @@ pub fn forward(
         return Verdict::Pass;
     }
     tables.count(choice.id, choice.counters, ip.end() as u64);
-    if same_interface {
+    if server.ifindex == packet.ingress_ifindex() {
         Verdict::Transmit
     } else {
         Verdict::Redirect(server.ifindex)
     }
-}
-
-#[inline(always)]
-fn destination(frame: Frame<'_>) -> Option<[u8; 6]> {
-    Some(frame.view::<ETHERNET>()?.mac::<0>())
 }
 
 /// The frame goes on to the real server, or to the router in between, from us. For L2 DSR this is all.

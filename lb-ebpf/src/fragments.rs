@@ -3,7 +3,8 @@
 use lb_common::{Datagram, DropReason, FirstFragment};
 
 use crate::{
-    Choice, Verdict, find,
+    Choice, Refusal, ethernet, find,
+    frame::Packet,
     parse::{Fragment, IpPacket},
     tables::State,
 };
@@ -23,9 +24,10 @@ pub fn remember(tables: &impl State, ip: &IpPacket, virtual_server: u32, binding
 
 /// Notes that a first fragment to a port of a VIP without a virtual server was left to the kernel.
 #[inline(always)]
-pub fn remember_passed(tables: &impl State, ip: &IpPacket) {
+pub fn remember_passed(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket) {
     if let Fragment::First(_) = ip.fragment
         && find::vip(tables, ip.flow.destination).is_some()
+        && ethernet::is_for_us(packet, tables)
     {
         remember(tables, ip, 0, 0);
     }
@@ -34,12 +36,14 @@ pub fn remember_passed(tables: &impl State, ip: &IpPacket) {
 /// Where a later fragment goes.
 #[inline(always)]
 pub fn follow<'t>(
+    packet: &mut impl Packet,
     tables: &'t impl State,
     ip: &IpPacket,
     identification: u32,
-) -> Result<Choice<'t>, Verdict> {
-    if find::vip(tables, ip.flow.destination).is_none() {
-        return Err(Verdict::Pass);
+) -> Result<Choice<'t>, Refusal> {
+    let is_ours = find::vip(tables, ip.flow.destination).is_some();
+    if !is_ours || !ethernet::is_for_us(packet, tables) {
+        return Err(Refusal::Pass);
     }
     let fresh =
         |first: &FirstFragment| tables.now().saturating_sub(first.seen) < FirstFragment::LIFETIME;
@@ -47,17 +51,19 @@ pub fn follow<'t>(
         .first_fragment(&datagram(ip, identification))
         .filter(fresh)
     else {
-        return Err(Verdict::Drop(DropReason::UnknownFragment));
+        return Err(Refusal::Drop(DropReason::UnknownFragment));
     };
     if first.virtual_server == 0 {
-        return Err(Verdict::Pass);
+        return Err(Refusal::Pass);
     }
     tables
         .virtual_server(first.virtual_server)
+        // It may be gone meanwhile.
+        .filter(|virtual_server| virtual_server.protocol != 0)
         .and_then(|virtual_server| {
             Choice::new(tables, first.virtual_server, virtual_server, first.binding)
         })
-        .ok_or(Verdict::Drop(DropReason::NoRealServer))
+        .ok_or(Refusal::Drop(DropReason::NoRealServer))
 }
 
 #[inline(always)]

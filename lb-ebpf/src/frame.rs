@@ -101,8 +101,8 @@ impl<'packet> Frame<'packet> {
     /// As [`Self::skip`], where the verifier needs the place to be computed as it is written.
     #[inline(always)]
     pub fn skip_to(self, bytes: usize) -> Option<Self> {
-        let start = self.start.wrapping_add(opaque(bytes));
-        let start = start.with_addr(opaque(start.addr()));
+        let start = self.start.wrapping_add(opaque(bytes as u64) as usize);
+        let start = start.with_addr(opaque(start.addr() as u64) as usize);
         (start <= self.end).then_some(Self { start, ..self })
     }
 }
@@ -182,14 +182,14 @@ impl<const N: usize> View<'_, N> {
 /// from a later one, or check one pointer and use an equal one, and the verifier follows neither.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
-fn opaque(mut value: usize) -> usize {
+pub(crate) fn opaque(mut value: u64) -> u64 {
     // SAFETY: a move. Without any instruction the kernel would refuse the line information.
     unsafe { core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack)) };
     value
 }
 
 #[cfg(not(target_arch = "bpf"))]
-const fn opaque(value: usize) -> usize {
+pub(crate) const fn opaque(value: u64) -> u64 {
     value
 }
 

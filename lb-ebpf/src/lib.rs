@@ -10,6 +10,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod answer;
+pub mod atomic;
 pub mod checksum;
 pub mod decapsulate;
 pub mod encapsulate;
@@ -18,12 +19,18 @@ pub mod find;
 pub mod forward;
 pub mod fragments;
 pub mod frame;
+#[cfg(test)]
+mod interleavings;
 pub mod ip_header;
 #[cfg(feature = "kernel")]
 pub mod kernel;
 pub mod parse;
 pub mod predict;
 pub mod protect;
+pub mod reset;
+pub mod session;
+pub mod session_table;
+pub mod sticky;
 pub mod tables;
 pub mod too_big;
 
@@ -48,6 +55,17 @@ pub enum Verdict {
     Drop(DropReason),
 }
 
+/// Why a packet that came for a VIP, or seemed to, isn't forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is not ours.
+    Pass,
+    /// It can't be.
+    Drop(DropReason),
+    /// Its client should know that there is no connection.
+    Reset(DropReason),
+}
+
 /// Where a packet goes.
 pub struct Choice<'tables> {
     /// The virtual server's id.
@@ -64,8 +82,7 @@ pub struct Choice<'tables> {
 #[inline(always)]
 pub fn balance(packet: &mut impl Packet, tables: &impl State) -> Verdict {
     let ip = match parse::parse(packet.frame()) {
-        Parsed::Ip(ip) => Ok(ip),
-        Parsed::UnusualIp(ip) => tables.forget(ip).ok_or(Verdict::Pass),
+        Parsed::Ip(ip) => tables.forget(ip).ok_or(Verdict::Pass),
         Parsed::ArpRequest(request) => Err(answer::arp(packet, tables, request)),
         Parsed::NeighborSolicitation(solicitation) => {
             Err(answer::neighbor_solicitation(packet, tables, solicitation))
@@ -75,8 +92,15 @@ pub fn balance(packet: &mut impl Packet, tables: &impl State) -> Verdict {
         }
         Parsed::EchoRequest(_) | Parsed::Other => Err(Verdict::Pass),
     };
+    let ip = match ip {
+        // Only now, so that the verifier looks once at how a quoted packet is read.
+        Ok(ip) if ip.icmp_error => parse::quoted(packet.frame(), ip)
+            .and_then(|ip| tables.forget(ip))
+            .ok_or(Verdict::Pass),
+        ip => ip,
+    };
     let verdict = match ip {
-        Ok(ip) if packet.reaches(ip.end()) => ip_packet(packet, tables, &ip),
+        Ok(ip) if packet.reaches(ip.end()) => ip_packet(packet, tables, ip),
         // Linux, too, takes it for damaged (net/ipv4/ip_input.c, `ip_rcv_core`).
         Ok(_) => Verdict::Pass,
         Err(verdict) => verdict,
@@ -91,30 +115,41 @@ pub fn balance(packet: &mut impl Packet, tables: &impl State) -> Verdict {
 fn ip_packet(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket) -> Verdict {
     let hash = ip.flow.hash();
     let choice = match ip.fragment {
-        Fragment::Later(identification) => fragments::follow(tables, ip, identification),
-        Fragment::Whole | Fragment::First(_) => choose(tables, ip, hash),
+        Fragment::Later(identification) => fragments::follow(packet, tables, ip, identification),
+        Fragment::Whole | Fragment::First(_) => choose(packet, tables, ip, hash),
     };
     match choice {
         Ok(choice) => forward::forward(packet, tables, ip, &choice, hash),
-        Err(Verdict::Drop(_)) if !ethernet::is_for_us(packet, tables) => Verdict::Pass,
-        Err(verdict) => verdict,
+        Err(Refusal::Pass) => Verdict::Pass,
+        Err(Refusal::Drop(reason)) => Verdict::Drop(reason),
+        Err(Refusal::Reset(reason)) => reset::answer(packet, tables, ip, reason),
     }
 }
 
 /// Where a packet with ports goes.
+///
+/// A frame for another station is left alone: a switch may flood a frame that is on its way to a real
+/// server, and what another balancer has forwarded must not be forwarded again.
 #[inline(always)]
-fn choose<'t>(tables: &'t impl State, ip: &IpPacket, hash: u64) -> Result<Choice<'t>, Verdict> {
+fn choose<'t>(
+    packet: &mut impl Packet,
+    tables: &'t impl State,
+    ip: &IpPacket,
+    hash: u64,
+) -> Result<Choice<'t>, Refusal> {
     let Some((id, virtual_server)) = find::virtual_server(tables, &ip.flow) else {
-        fragments::remember_passed(tables, ip);
-        return Err(Verdict::Pass);
+        fragments::remember_passed(packet, tables, ip);
+        return Err(Refusal::Pass);
     };
-    if protect::is_martian(&ip.flow) {
-        return Err(Verdict::Drop(DropReason::MartianSource));
+    if !ethernet::is_for_us(packet, tables) {
+        return Err(Refusal::Pass);
     }
-    let none_is_up = Verdict::Drop(DropReason::NoRealServer);
-    let binding = predict::binding(tables, virtual_server, hash).ok_or(none_is_up)?;
+    if protect::is_martian(&ip.flow) {
+        return Err(Refusal::Drop(DropReason::MartianSource));
+    }
+    let binding = session::binding(tables, ip, hash, id, virtual_server)?;
     fragments::remember(tables, ip, id, binding);
-    Choice::new(tables, id, virtual_server, binding).ok_or(none_is_up)
+    Choice::new(tables, id, virtual_server, binding).ok_or(Refusal::Drop(DropReason::NoRealServer))
 }
 
 impl<'tables> Choice<'tables> {
@@ -127,14 +162,14 @@ impl<'tables> Choice<'tables> {
         binding: u32,
     ) -> Option<Self> {
         let binding = tables.binding(virtual_server.first_binding + binding)?;
-        if binding.real_server == 0 {
+        if binding.index() == 0 {
             return None;
         }
         Some(Self {
             id,
             virtual_server,
             counters: binding.counters,
-            real_server: tables.real_server(binding.real_server)?,
+            real_server: tables.real_server(binding.index())?,
         })
     }
 }

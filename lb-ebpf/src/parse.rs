@@ -40,18 +40,28 @@ pub const ICMPV4: u8 = 1;
 /// ICMP for IPv6, as an IP protocol number.
 pub const ICMPV6: u8 = 58;
 
-/// The bytes of a TCP header that are always there.
-const TCP_HEADER: usize = 20;
+/// Flags of a TCP header (RFC 9293 section 3.1).
+pub mod tcp_flag {
+    /// The sender has no more to say.
+    pub const FIN: u8 = 0x01;
+    /// The connection begins.
+    pub const SYN: u8 = 0x02;
+    /// There is no connection.
+    pub const RST: u8 = 0x04;
+    /// The acknowledgment number counts.
+    pub const ACK: u8 = 0x10;
+}
+
+/// Length of a TCP header without options.
+pub const TCP_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
 /// The bytes of its transport header that an ICMP error quotes at least (RFC 792).
 const QUOTED: usize = 8;
 
 /// What was found in a packet.
 pub enum Parsed {
-    /// A packet of a TCP or UDP flow, in its usual form.
+    /// A packet of a TCP or UDP flow, a fragment of one, or an ICMP error about one.
     Ip(IpPacket),
-    /// A fragment, a packet with extension headers, or an ICMP error. See [`crate::State::forget`].
-    UnusualIp(IpPacket),
     /// Who has an IPv4 address?
     ArpRequest(ArpRequest),
     /// Who has an IPv6 address?
@@ -67,7 +77,8 @@ pub enum Parsed {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpPacket {
-    /// The flow. Of a later fragment the ports are unknown and zero.
+    /// The flow. Of a later fragment the ports are unknown and zero; an ICMP error has the addresses of its own header,
+    /// until [`quoted`] tells what it is about.
     pub flow: Flow,
     /// Which part of a datagram it is.
     pub fragment: Fragment,
@@ -77,6 +88,11 @@ pub struct IpPacket {
     tags: u8,
     /// Whether it is an ICMP error about a packet that went to the client.
     pub icmp_error: bool,
+    /// The flags of its TCP header ([`tcp_flag`]), if it has one.
+    pub tcp_flags: u8,
+    /// Length of the IP header, with options or extension headers, in units of four bytes; 0 if it is longer than
+    /// that can say.
+    header_length: u8,
 }
 
 impl IpPacket {
@@ -84,6 +100,12 @@ impl IpPacket {
     #[inline(always)]
     pub const fn offset(&self) -> usize {
         ETHERNET + self.tags as usize * TAG
+    }
+
+    /// Bytes of the IP header with its options or extension headers.
+    #[inline(always)]
+    pub const fn header_length(&self) -> usize {
+        self.header_length as usize * 4
     }
 
     /// Bytes of the frame up to the end of the IP packet; padding may follow.
@@ -239,7 +261,10 @@ struct Payload<'packet> {
 
 #[inline(always)]
 fn ipv4(packet: Frame<'_>, offset: usize) -> Option<Parsed> {
-    const ECHO_REQUEST: u16 = u16::from_be_bytes([8, 0]);
+    const UNREACHABLE: u8 = 3;
+    const ECHO_REQUEST: u8 = 8;
+    const TIME_EXCEEDED: u8 = 11;
+    const PARAMETER_PROBLEM: u8 = 12;
 
     let header = packet.view::<IPV4>()?;
     let payload = ipv4_payload(packet, header)?;
@@ -247,34 +272,28 @@ fn ipv4(packet: Frame<'_>, offset: usize) -> Option<Parsed> {
     let room = length.checked_sub(payload.offset)?;
     let source = Address::ipv4_words(header.u32::<12>());
     let destination = Address::ipv4_words(header.u32::<16>());
-    let (flow, icmp_error) = if payload.protocol != ICMPV4 {
-        (flow(&payload, room, source, destination)?, false)
-    } else if payload.fragment != Fragment::Whole || room < ICMP {
+    if payload.protocol != ICMPV4 {
+        let (flow, tcp_flags) = flow(&payload, room, source, destination)?;
+        return Some(described(flow, &payload, length, offset, Some(tcp_flags)));
+    }
+    if payload.fragment != Fragment::Whole || room < ICMP {
         return None;
-    } else {
-        let message = payload.start.view::<ICMP>()?;
-        if u16::from_be(message.u16::<0>()) == ECHO_REQUEST {
-            return Some(Parsed::EchoRequest(EchoRequest {
-                offset,
-                icmp_offset: offset + payload.offset,
-                end: offset + length,
-                source,
-                destination,
-            }));
+    }
+    let message = payload.start.view::<ICMP>()?;
+    match message.u8::<0>() {
+        ECHO_REQUEST if message.u8::<1>() == 0 => Some(Parsed::EchoRequest(EchoRequest {
+            offset,
+            icmp_offset: offset + payload.offset,
+            end: offset + length,
+            source,
+            destination,
+        })),
+        UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM => {
+            let flow = portless(source, destination, ICMPV4);
+            Some(described(flow, &payload, length, offset, None))
         }
-        let room = room - ICMP;
-        let flow = flow_of_icmp_error(payload.start, message.u8::<0>(), room, destination)?;
-        (flow, true)
-    };
-    let unusual = icmp_error || payload.fragment != Fragment::Whole;
-    Some(described(
-        flow,
-        payload.fragment,
-        length,
-        offset,
-        icmp_error,
-        unusual,
-    ))
+        _ => None,
+    }
 }
 
 #[inline(always)]
@@ -302,34 +321,10 @@ fn ipv4_payload<'p>(packet: Frame<'p>, header: View<'p, IPV4>) -> Option<Payload
     })
 }
 
-/// The flow that an ICMP error is about: it quotes a packet that a real server sent from the VIP to the client.
-#[inline(always)]
-fn flow_of_icmp_error(
-    message: Frame<'_>,
-    kind: u8,
-    room: usize,
-    vip: AddressWords,
-) -> Option<Flow> {
-    const UNREACHABLE: u8 = 3;
-    const TIME_EXCEEDED: u8 = 11;
-    const PARAMETER_PROBLEM: u8 = 12;
-
-    if !matches!(kind, UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM) {
-        return None;
-    }
-    let quote = message.skip(ICMP)?;
-    let header = quote.view::<IPV4>()?;
-    quoted_flow(
-        &ipv4_payload(quote, header)?,
-        room,
-        Address::ipv4_words(header.u32::<12>()),
-        Address::ipv4_words(header.u32::<16>()),
-        vip,
-    )
-}
-
 #[inline(always)]
 fn ipv6(packet: Frame<'_>, offset: usize, group: bool) -> Option<Parsed> {
+    const UNREACHABLE: u8 = 1;
+    const PARAMETER_PROBLEM: u8 = 4;
     const ECHO_REQUEST: u8 = 128;
     const NEIGHBOR_SOLICITATION: u8 = 135;
 
@@ -340,46 +335,36 @@ fn ipv6(packet: Frame<'_>, offset: usize, group: bool) -> Option<Parsed> {
     // A length of 0 announces a jumbogram (RFC 2675), which no Ethernet carries.
     let length = IPV6 + usize::from(u16::from_be(header.u16::<4>()));
     let room = length.checked_sub(payload.offset)?;
-    let (flow, icmp_error) = if payload.protocol != ICMPV6 {
+    if payload.protocol != ICMPV6 {
         if group {
             return None;
         }
-        (flow(&payload, room, source, destination)?, false)
-    } else if payload.fragment != Fragment::Whole || room < ICMP {
+        let (flow, tcp_flags) = flow(&payload, room, source, destination)?;
+        return Some(described(flow, &payload, length, offset, Some(tcp_flags)));
+    }
+    if payload.fragment != Fragment::Whole || room < ICMP {
         return None;
-    } else {
-        let message = payload.start.view::<ICMP>()?;
-        match message.u8::<0>() {
-            NEIGHBOR_SOLICITATION if payload.offset == IPV6 => {
-                let hop_limit = header.u8::<7>();
-                return neighbor_solicitation(payload.start, offset, source, hop_limit);
-            }
-            _ if group => return None,
-            ECHO_REQUEST if message.u8::<1>() == 0 => {
-                return Some(Parsed::EchoRequest(EchoRequest {
-                    offset,
-                    icmp_offset: offset + payload.offset,
-                    end: offset + length,
-                    source,
-                    destination,
-                }));
-            }
-            kind => {
-                let room = room - ICMP;
-                let flow = flow_of_icmpv6_error(payload.start, kind, room, destination)?;
-                (flow, true)
-            }
+    }
+    let message = payload.start.view::<ICMP>()?;
+    match message.u8::<0>() {
+        NEIGHBOR_SOLICITATION if payload.offset == IPV6 => {
+            let hop_limit = header.u8::<7>();
+            neighbor_solicitation(payload.start, offset, source, hop_limit)
         }
-    };
-    let unusual = icmp_error || payload.offset != IPV6;
-    Some(described(
-        flow,
-        payload.fragment,
-        length,
-        offset,
-        icmp_error,
-        unusual,
-    ))
+        _ if group => None,
+        ECHO_REQUEST if message.u8::<1>() == 0 => Some(Parsed::EchoRequest(EchoRequest {
+            offset,
+            icmp_offset: offset + payload.offset,
+            end: offset + length,
+            source,
+            destination,
+        })),
+        UNREACHABLE..=PARAMETER_PROBLEM => {
+            let flow = portless(source, destination, ICMPV6);
+            Some(described(flow, &payload, length, offset, None))
+        }
+        _ => None,
+    }
 }
 
 /// Skips extension headers (RFC 8200 section 4).
@@ -449,77 +434,96 @@ fn ipv6_fragment(header: View<'_, 8>) -> Fragment {
     }
 }
 
-/// As [`flow_of_icmp_error`], for ICMPv6.
+/// An ICMP error, with the flow that it is about: it quotes a packet that a real server sent from the VIP to the client.
 #[inline(always)]
-fn flow_of_icmpv6_error(
-    message: Frame<'_>,
-    kind: u8,
-    room: usize,
-    vip: AddressWords,
-) -> Option<Flow> {
-    const UNREACHABLE: u8 = 1;
-    const PARAMETER_PROBLEM: u8 = 4;
-
-    if !(UNREACHABLE..=PARAMETER_PROBLEM).contains(&kind) {
+pub fn quoted(frame: Frame<'_>, error: &IpPacket) -> Option<IpPacket> {
+    if error.header_length() == 0 {
         return None;
     }
-    let quote = message.skip(ICMP)?;
-    let header = quote.view::<IPV6>()?;
-    quoted_flow(
-        &ipv6_payload(quote, header)?,
-        room,
-        [header.u64::<8>(), header.u64::<16>()],
-        [header.u64::<24>(), header.u64::<32>()],
-        vip,
-    )
+    let headers = error.header_length() + ICMP;
+    let room = (error.length as usize).checked_sub(headers)?;
+    let quote = frame.skip_to(error.offset() + headers)?;
+    let vip = error.flow.destination;
+    let flow = if error.flow.is_ipv4() {
+        let header = quote.view::<IPV4>()?;
+        quoted_flow(
+            &ipv4_payload(quote, header)?,
+            room,
+            Address::ipv4_words(header.u32::<12>()),
+            Address::ipv4_words(header.u32::<16>()),
+            vip,
+        )
+    } else {
+        let header = quote.view::<IPV6>()?;
+        quoted_flow(
+            &ipv6_payload(quote, header)?,
+            room,
+            [header.u64::<8>(), header.u64::<16>()],
+            [header.u64::<24>(), header.u64::<32>()],
+            vip,
+        )
+    }?;
+    Some(IpPacket { flow, ..*error })
 }
 
-/// The flow of a packet with `room` bytes after its IP headers.
+#[inline(always)]
+const fn portless(source: AddressWords, destination: AddressWords, protocol: u8) -> Flow {
+    Flow {
+        source,
+        destination,
+        source_port: 0,
+        destination_port: 0,
+        protocol,
+    }
+}
+
+/// The flow of a packet with `room` bytes after its IP headers, and its TCP flags if it has any.
 #[inline(always)]
 fn flow(
     payload: &Payload<'_>,
     room: usize,
     source: AddressWords,
     destination: AddressWords,
-) -> Option<Flow> {
-    let ports = match (payload.protocol, payload.fragment) {
-        (_, Fragment::Later(_)) if may_be_of_a_flow(payload.protocol) => 0,
-        (TCP, _) if room >= TCP_HEADER => payload.start.view::<TCP_HEADER>()?.u32::<0>(),
-        (UDP, _) if room >= UDP_HEADER => payload.start.view::<UDP_HEADER>()?.u32::<0>(),
+) -> Option<(Flow, u8)> {
+    let (ports, tcp_flags) = match (payload.protocol, payload.fragment) {
+        (_, Fragment::Later(_)) if may_be_of_a_flow(payload.protocol) => (0, 0),
+        (TCP, _) if room >= TCP_HEADER => {
+            let header = payload.start.view::<TCP_HEADER>()?;
+            (header.u32::<0>(), header.u8::<13>())
+        }
+        (UDP, _) if room >= UDP_HEADER => (payload.start.view::<UDP_HEADER>()?.u32::<0>(), 0),
         _ => return None,
     };
     let ports = u32::from_be(ports);
-    Some(Flow {
+    let flow = Flow {
         source,
         destination,
         source_port: (ports >> 16) as u16,
         destination_port: ports as u16,
         protocol: payload.protocol,
-    })
+    };
+    Some((flow, tcp_flags))
 }
 
-/// An IP packet of a flow, `offset` bytes behind the beginning of the frame and `length` bytes long.
+/// An IP packet of a flow, `offset` bytes behind the beginning of the frame and `length` bytes long. Without TCP flags it
+/// is an ICMP error.
 #[inline(always)]
 fn described(
     flow: Flow,
-    fragment: Fragment,
+    payload: &Payload<'_>,
     length: usize,
     offset: usize,
-    icmp_error: bool,
-    unusual: bool,
+    tcp_flags: Option<u8>,
 ) -> Parsed {
-    let ip = IpPacket {
+    Parsed::Ip(IpPacket {
         flow,
-        fragment,
+        fragment: payload.fragment,
         length: length as u32,
         tags: ((offset - ETHERNET) / TAG) as u8,
-        icmp_error,
-    };
-    if unusual {
-        Parsed::UnusualIp(ip)
-    } else {
-        Parsed::Ip(ip)
-    }
+        icmp_error: tcp_flags.is_none(),
+        tcp_flags: tcp_flags.unwrap_or(0),
+        header_length: u8::try_from(payload.offset / 4).unwrap_or(0),
+    })
 }
 
 /// Whether a later fragment may belong to a TCP or UDP flow. In IPv6 destination options may come between.

@@ -1,18 +1,130 @@
-//! Which real server a flow goes to.
+//! Which real server a new session goes to.
 
-use lb_common::{VirtualServer, hash};
+use lb_common::{Candidate, Predictor, PredictorTable, TableBlock, VirtualServer, hash};
 
-use crate::tables::Tables;
+use crate::{
+    atomic,
+    parse::Flow,
+    tables::{State, Tables},
+};
 
-/// The binding that the predictor chooses for a flow with this hash, as an offset; `None` if none is up.
+/// The binding for a new session, as an offset: that of the client's former sessions, if the virtual server is sticky,
+/// or else that which the predictor chooses; `None` if none is up.
 #[inline(always)]
-pub fn binding(tables: &impl Tables, virtual_server: &VirtualServer, hash: u64) -> Option<u32> {
+pub fn binding(
+    tables: &impl State,
+    flow: &Flow,
+    hash: u64,
+    id: u32,
+    virtual_server: &VirtualServer,
+) -> Option<u32> {
+    if virtual_server.sticky_timeout == 0 {
+        return predicted(tables, flow, hash, id, virtual_server);
+    }
+    if let Some(binding) = tables.sticky_binding(flow, id) {
+        return Some(binding);
+    }
+    let binding = predicted(tables, flow, hash, id, virtual_server)?;
+    Some(tables.sticky_stay(flow, id, binding))
+}
+
+#[inline(always)]
+fn predicted(
+    tables: &impl State,
+    flow: &Flow,
+    hash: u64,
+    id: u32,
+    virtual_server: &VirtualServer,
+) -> Option<u32> {
+    const ROUND_ROBIN: u8 = Predictor::RoundRobin as u8;
+    const LEAST_CONNECTION: u8 = Predictor::LeastConnection as u8;
+    const RESPONSE_TIME: u8 = Predictor::ResponseTime as u8;
+
+    match virtual_server.predictor {
+        ROUND_ROBIN | RESPONSE_TIME => by_turn(tables, id, virtual_server.order.load()),
+        LEAST_CONNECTION => least_connections(tables, id, virtual_server.order.load()),
+        _ => by_hash(tables, flow, hash, virtual_server),
+    }
+}
+
+/// The binding that the hash of a flow chooses, or under `source_hash` that of its client's address.
+#[inline(always)]
+pub fn by_hash(
+    tables: &impl Tables,
+    flow: &Flow,
+    hash: u64,
+    virtual_server: &VirtualServer,
+) -> Option<u32> {
+    let hash = if virtual_server.predictor == Predictor::SourceHash as u8 {
+        hash::source(flow.source, 0)
+    } else {
+        hash
+    };
     let table = virtual_server.table.load();
     if table.slots == 0 {
         return None;
     }
-    let (block, slot) = table.position(hash::reduce(hash, table.slots));
+    in_slot(tables, table, hash::reduce(hash, table.slots))
+}
+
+/// The next one in the order of the round robin, on whatever CPU.
+#[inline(always)]
+fn by_turn(tables: &impl State, id: u32, order: PredictorTable) -> Option<u32> {
+    if order.slots == 0 {
+        return None;
+    }
+    let turn = atomic::fetch_add(tables.turns(id)?, 1);
+    in_slot(tables, order, (turn % u64::from(order.slots)) as u32)
+}
+
+#[inline(always)]
+fn in_slot(tables: &impl Tables, table: PredictorTable, index: u32) -> Option<u32> {
+    let (block, slot) = table.position(index);
     Some(u32::from(tables.table_block(block)?.slots[slot]))
+}
+
+/// The candidate that would have the fewest active sessions in relation to its weight, with one more. Equal ones take
+/// turns.
+#[inline(always)]
+fn least_connections(tables: &impl State, id: u32, candidates: PredictorTable) -> Option<u32> {
+    let count = candidates.slots / Candidate::SLOTS as u32;
+    let turn = atomic::fetch_add(tables.turns(id)?, 1);
+    // Without a panic where the compiler can't see that there are candidates.
+    let first = turn.checked_rem(count.into())? as u32;
+    // What is compared is sessions / weight, by products. Weight 0 is none yet: anything is less.
+    let (mut binding, mut weight, mut sessions, mut turn) = (0, 0, 1, 0);
+    let blocks = candidates.slots.div_ceil(TableBlock::SLOTS as u32);
+    tables.repeat(blocks, |block| {
+        let number = block * TableBlock::CANDIDATES as u32;
+        let Some(block) = tables.table_block(candidates.first_block + block) else {
+            return;
+        };
+        for (candidate, number) in block.candidates().iter().zip(number..) {
+            let its_weight = u64::from(candidate.weight);
+            let Some(active) = tables.active_sessions(candidate.counters) else {
+                return;
+            };
+            let its_sessions = counted(atomic::load(active)) + 1;
+            let its_turn = if number < first {
+                number + count
+            } else {
+                number
+            };
+            let (its_load, load) = (its_sessions * weight, sessions * its_weight);
+            if its_load < load || its_load == load && its_turn < turn {
+                binding = u32::from(candidate.binding);
+                (weight, sessions, turn) = (its_weight, its_sessions, its_turn);
+            }
+        }
+    });
+    (weight != 0).then_some(binding)
+}
+
+/// A count of active sessions as a number: for a moment it may be less than none, because a session can end on one CPU
+/// before another has counted it.
+#[inline(always)]
+const fn counted(active: u64) -> u64 {
+    if active >> 63 == 0 { active } else { 0 }
 }
 
 #[cfg(test)]

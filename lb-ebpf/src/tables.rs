@@ -1,11 +1,24 @@
 //! What a packet may look up, keep and count. The maps of the same names are described in `lb_common`.
 
+use core::sync::atomic::AtomicU64;
+
 use lb_common::{
     Binding, Control, Datagram, DropReason, FirstFragment, Interface, PortRange, RealServer,
-    TableBlock, Vip, VipBucket, VirtualServer,
+    SessionEvent, TableBlock, Vip, VipBucket, VirtualServer,
+    session::{Phase, SLOTS, V4, V6},
 };
 
-use crate::parse::IpPacket;
+use crate::{
+    parse::{Flow, IpPacket},
+    session::{self, Step},
+    session_table::Bucket,
+    sticky,
+};
+
+/// An entry of `sessions_v4` or `sticky_v4`.
+pub type BucketV4 = Bucket<{ SLOTS * (V4 + 1) }>;
+/// An entry of `sessions_v6` or `sticky_v6`.
+pub type BucketV6 = Bucket<{ SLOTS * (V6 + 1) }>;
 
 /// The maps, in the kernel; plain arrays, on the host. `None` is an index past a table's end.
 pub trait Tables {
@@ -26,7 +39,7 @@ pub trait Tables {
     /// An entry of `real_servers`.
     fn real_server(&self, index: u32) -> Option<&RealServer>;
     /// An entry of `interfaces`.
-    fn interface(&self, ifindex: u32) -> Option<&Interface>;
+    fn interface(&self, index: u32) -> Option<&Interface>;
 }
 
 /// What packets leave behind for later ones, and what else the program needs of its surroundings.
@@ -35,10 +48,10 @@ pub trait State: Tables {
     fn first_fragment(&self, datagram: &Datagram) -> Option<FirstFragment>;
     /// Makes or replaces an entry of `fragments`.
     fn remember_fragment(&self, datagram: &Datagram, first: &FirstFragment);
-    /// Gives a packet's description back as it is, through memory that the verifier knows nothing of. It follows
+    /// Gives a packet's description back as it is, in memory that the verifier knows nothing of. It follows
     /// each way in which a packet may be parsed to the end of the program, as long as it can tell them
     /// apart; after this it can't, and goes on once for all of them.
-    fn forget(&self, ip: IpPacket) -> Option<IpPacket>;
+    fn forget(&self, ip: IpPacket) -> Option<&IpPacket>;
     /// Nanoseconds of the monotonic clock, as exact as a timer tick.
     fn now(&self) -> u64;
     /// Takes one from the budget of ICMP errors, if there is one left.
@@ -47,6 +60,67 @@ pub trait State: Tables {
     fn count_drop(&self, reason: DropReason);
     /// Counts a forwarded packet, for a virtual server and for one of its bindings.
     fn count(&self, virtual_server: u32, binding_counters: u32, bytes: u64);
+    /// An entry of `sessions_v4`.
+    fn sessions_v4(&self, index: u32) -> Option<&BucketV4>;
+    /// An entry of `sessions_v6`.
+    fn sessions_v6(&self, index: u32) -> Option<&BucketV6>;
+    /// An entry of `sticky_v4`.
+    fn sticky_v4(&self, index: u32) -> Option<&BucketV4>;
+    /// An entry of `sticky_v6`.
+    fn sticky_v6(&self, index: u32) -> Option<&BucketV6>;
+    /// An entry of `active_sessions`.
+    fn active_sessions(&self, binding_counters: u32) -> Option<&AtomicU64>;
+    /// An entry of `turns`.
+    fn turns(&self, virtual_server: u32) -> Option<&AtomicU64>;
+    /// Takes one from this CPU's budget of new sessions, if there is one left.
+    fn may_record_session(&self) -> bool;
+    /// Counts sessions (less than 0 takes back what was counted) of a binding, and of a virtual server if given.
+    fn count_sessions(&self, virtual_server: Option<u32>, binding_counters: u32, sessions: i64);
+    /// Counts what happened to the session table.
+    fn count_session_event(&self, event: SessionEvent);
+    /// [`session::step`]. This and what follows are functions of their own in the kernel, each with a stack of its own,
+    /// which the verifier looks at once, not on each way that leads to them.
+    #[inline(always)]
+    fn session_step(&self, ip: &IpPacket, id: u32) -> Step
+    where
+        Self: Sized,
+    {
+        session::step(self, ip, id)
+    }
+    /// [`session::keep`].
+    #[inline(always)]
+    fn session_keep(&self, ip: &IpPacket, id: u32, binding: u32, phase: Phase) -> Option<u32>
+    where
+        Self: Sized,
+    {
+        session::keep(self, ip, id, binding, phase)
+    }
+    /// [`session::make_room`].
+    #[inline(always)]
+    fn session_make_room(&self, ip: &IpPacket, id: u32)
+    where
+        Self: Sized,
+    {
+        session::make_room(self, ip, id);
+    }
+    /// [`sticky::binding`].
+    #[inline(always)]
+    fn sticky_binding(&self, flow: &Flow, id: u32) -> Option<u32>
+    where
+        Self: Sized,
+    {
+        sticky::binding(self, flow, id)
+    }
+    /// [`sticky::stay`].
+    #[inline(always)]
+    fn sticky_stay(&self, flow: &Flow, id: u32, binding: u32) -> u32
+    where
+        Self: Sized,
+    {
+        sticky::stay(self, flow, id, binding)
+    }
+    /// Calls `step` with the numbers below `times`, one after the other.
+    fn repeat(&self, times: u32, step: impl FnMut(u32));
 }
 
 #[cfg(test)]

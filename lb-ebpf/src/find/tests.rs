@@ -54,6 +54,7 @@ fn tables() -> Arrays {
     let mut tables = Arrays {
         control: Control {
             directory: DIRECTORY,
+            ..Control::default()
         },
         vip_buckets: vec![VipBucket::default(); 16],
         vips: vec![

@@ -8,6 +8,15 @@ use rstest::rstest;
 use super::*;
 use crate::tables::arrays::Arrays;
 
+/// That of [`Predictor::Hash`] alone counts.
+const FLOW: Flow = Flow {
+    source: [0, 0],
+    destination: [0, 0],
+    source_port: 0,
+    destination_port: 0,
+    protocol: 0,
+};
+
 /// Blocks whose slots are numbered from 0 on.
 fn blocks(count: u16) -> Arrays {
     let slots = TableBlock::SLOTS as u16;
@@ -25,7 +34,7 @@ fn chosen(tables: &Arrays, first_block: u32, slots: u32, hash: u64) -> Option<u3
         table: PredictorTable { first_block, slots },
         ..VirtualServer::zeroed()
     };
-    binding(tables, &virtual_server, hash)
+    by_hash(tables, &FLOW, hash, &virtual_server)
 }
 
 #[rstest]
@@ -60,4 +69,11 @@ fn every_slot_gets_an_equal_part_of_the_hashes() {
         counts.iter().all(|count| (99..=101).contains(count)),
         "{counts:?}"
     );
+}
+
+#[test]
+fn less_than_no_sessions_are_none() {
+    let none = [0, 1_u64.wrapping_neg(), 1 << 63].map(counted);
+    assert_eq!(none, [0; 3]);
+    assert_eq!([1, 7, u64::MAX >> 1].map(counted), [1, 7, u64::MAX >> 1]);
 }

@@ -1,16 +1,24 @@
 //! The maps. Their sizes here are placeholders: the daemon sets them from the configuration's limits.
 
+use core::{ffi::c_void, sync::atomic::AtomicU64};
+
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray},
-    helpers::bpf_ktime_get_coarse_ns,
+    btf_maps::{Array, LruHashMap, PerCpuArray},
+    helpers::{bpf_ktime_get_coarse_ns, bpf_loop},
     macros::btf_map,
 };
 use lb_common::{
-    Binding, Control, Counters, Datagram, DropReason, ErrorBudget, FirstFragment, Interface,
-    PortRange, RealServer, TableBlock, Vip, VipBucket, VirtualServer,
+    Binding, BucketV4, BucketV6, Budget, Control, Counters, Datagram, DropReason, FirstFragment,
+    Interface, PortRange, RealServer, SessionEvent, TableBlock, Vip, VipBucket, VirtualServer,
+    session::Phase,
 };
-use lb_ebpf::{State, Tables, parse::IpPacket};
+use lb_ebpf::{
+    State, Tables,
+    parse::{Flow, IpPacket},
+    session::{self, Step},
+    sticky, tables,
+};
 
 /// User space maps these arrays into its memory.
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
@@ -32,11 +40,25 @@ static BINDINGS: Array<Binding, 1, MAPPED> = Array::new();
 #[btf_map(name = "real_servers")]
 static REAL_SERVERS: Array<RealServer, 1, MAPPED> = Array::new();
 #[btf_map(name = "interfaces")]
-static INTERFACES: HashMap<u32, Interface, 1> = HashMap::new();
+static INTERFACES: Array<Interface, { Interface::SLOTS as usize }, MAPPED> = Array::new();
+#[btf_map(name = "sessions_v4")]
+static SESSIONS_V4: Array<BucketV4, 1, MAPPED> = Array::new();
+#[btf_map(name = "sessions_v6")]
+static SESSIONS_V6: Array<BucketV6, 1, MAPPED> = Array::new();
+#[btf_map(name = "sticky_v4")]
+static STICKY_V4: Array<BucketV4, 1, MAPPED> = Array::new();
+#[btf_map(name = "sticky_v6")]
+static STICKY_V6: Array<BucketV6, 1, MAPPED> = Array::new();
+#[btf_map(name = "active_sessions")]
+static ACTIVE_SESSIONS: Array<u64, 1, MAPPED> = Array::new();
+#[btf_map(name = "turns")]
+static TURNS: Array<u64, 1, MAPPED> = Array::new();
 #[btf_map(name = "fragments")]
 static FRAGMENTS: LruHashMap<Datagram, FirstFragment, 1> = LruHashMap::new();
 #[btf_map(name = "error_budget")]
-static ERROR_BUDGET: PerCpuArray<ErrorBudget, 1> = PerCpuArray::new();
+static ERROR_BUDGET: PerCpuArray<Budget, 1> = PerCpuArray::new();
+#[btf_map(name = "session_budget")]
+static SESSION_BUDGET: PerCpuArray<Budget, 1> = PerCpuArray::new();
 #[btf_map(name = "scratch")]
 static SCRATCH: PerCpuArray<[u64; 8], 1> = PerCpuArray::new();
 #[btf_map(name = "virtual_server_counters")]
@@ -45,6 +67,8 @@ static VIRTUAL_SERVER_COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 static BINDING_COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 #[btf_map(name = "drop_counters")]
 static DROP_COUNTERS: PerCpuArray<u64, { DropReason::ALL.len() }> = PerCpuArray::new();
+#[btf_map(name = "session_events")]
+static SESSION_EVENTS: PerCpuArray<u64, { SessionEvent::ALL.len() }> = PerCpuArray::new();
 
 /// The maps as the library's tables and state.
 pub struct Maps;
@@ -91,9 +115,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn interface(&self, ifindex: u32) -> Option<&Interface> {
-        // SAFETY: an entry is replaced as a whole and seldom; a torn one gives one wrong answer.
-        unsafe { INTERFACES.get(&ifindex) }
+    fn interface(&self, index: u32) -> Option<&Interface> {
+        INTERFACES.get(index)
     }
 }
 
@@ -111,13 +134,13 @@ impl State for Maps {
     }
 
     #[inline(always)]
-    fn forget(&self, ip: IpPacket) -> Option<IpPacket> {
+    fn forget(&self, ip: IpPacket) -> Option<&IpPacket> {
         const { assert!(size_of::<IpPacket>() <= size_of::<[u64; 8]>()) };
         let scratch = SCRATCH.get_ptr_mut(0)?.cast::<IpPacket>();
         // SAFETY: this CPU's own entry, large enough, and aligned for a `u64` as the packet's description is.
         unsafe {
-            scratch.write_volatile(ip);
-            Some(scratch.read_volatile())
+            scratch.write(ip);
+            Some(&*scratch)
         }
     }
 
@@ -129,18 +152,12 @@ impl State for Maps {
 
     #[inline(always)]
     fn may_send_error(&self) -> bool {
-        ERROR_BUDGET.get_ptr_mut(0).is_some_and(|budget| {
-            // SAFETY: this CPU's own entry, and XDP programs do not interrupt one another.
-            unsafe { &mut *budget }.take(self.now())
-        })
+        take(ERROR_BUDGET.get_ptr_mut(0), Budget::ERRORS, self.now())
     }
 
     #[inline(always)]
     fn count_drop(&self, reason: DropReason) {
-        if let Some(count) = DROP_COUNTERS.get_ptr_mut(reason as u32) {
-            // SAFETY: as in `may_send_error`.
-            unsafe { *count += 1 };
-        }
+        count(DROP_COUNTERS.get_ptr_mut(reason as u32), 1);
     }
 
     #[inline(always)]
@@ -148,12 +165,197 @@ impl State for Maps {
         add(VIRTUAL_SERVER_COUNTERS.get_ptr_mut(virtual_server), bytes);
         add(BINDING_COUNTERS.get_ptr_mut(binding_counters), bytes);
     }
+
+    #[inline(always)]
+    fn sessions_v4(&self, index: u32) -> Option<&tables::BucketV4> {
+        // SAFETY: words, which nobody accesses but by atomic operations.
+        SESSIONS_V4
+            .get(index)
+            .map(|bucket| unsafe { &*(&raw const bucket.words).cast() })
+    }
+
+    #[inline(always)]
+    fn sessions_v6(&self, index: u32) -> Option<&tables::BucketV6> {
+        // SAFETY: as above.
+        SESSIONS_V6
+            .get(index)
+            .map(|bucket| unsafe { &*(&raw const bucket.words).cast() })
+    }
+
+    #[inline(always)]
+    fn sticky_v4(&self, index: u32) -> Option<&tables::BucketV4> {
+        // SAFETY: as above.
+        STICKY_V4
+            .get(index)
+            .map(|bucket| unsafe { &*(&raw const bucket.words).cast() })
+    }
+
+    #[inline(always)]
+    fn sticky_v6(&self, index: u32) -> Option<&tables::BucketV6> {
+        // SAFETY: as above.
+        STICKY_V6
+            .get(index)
+            .map(|bucket| unsafe { &*(&raw const bucket.words).cast() })
+    }
+
+    #[inline(always)]
+    fn active_sessions(&self, binding_counters: u32) -> Option<&AtomicU64> {
+        // SAFETY: as above.
+        ACTIVE_SESSIONS
+            .get(binding_counters)
+            .map(|word| unsafe { &*(&raw const *word).cast() })
+    }
+
+    #[inline(always)]
+    fn turns(&self, virtual_server: u32) -> Option<&AtomicU64> {
+        // SAFETY: as above.
+        TURNS
+            .get(virtual_server)
+            .map(|word| unsafe { &*(&raw const *word).cast() })
+    }
+
+    #[inline(always)]
+    fn may_record_session(&self) -> bool {
+        let budget = self.control().map_or(0, |control| control.new_sessions);
+        take(SESSION_BUDGET.get_ptr_mut(0), u64::from(budget), self.now())
+    }
+
+    #[inline(always)]
+    fn count_sessions(&self, virtual_server: Option<u32>, binding_counters: u32, sessions: i64) {
+        if let Some(id) = virtual_server {
+            add_sessions(VIRTUAL_SERVER_COUNTERS.get_ptr_mut(id), sessions);
+        }
+        add_sessions(BINDING_COUNTERS.get_ptr_mut(binding_counters), sessions);
+    }
+
+    #[inline(always)]
+    fn count_session_event(&self, event: SessionEvent) {
+        count(SESSION_EVENTS.get_ptr_mut(event as u32), 1);
+    }
+
+    #[inline(always)]
+    fn session_step(&self, ip: &IpPacket, id: u32) -> Step {
+        Step::decode(session_step(ip, id))
+    }
+
+    #[inline(always)]
+    fn session_keep(&self, ip: &IpPacket, id: u32, binding: u32, phase: Phase) -> Option<u32> {
+        u32::try_from(session_keep(ip, id, binding, phase as u64)).ok()
+    }
+
+    #[inline(always)]
+    fn session_make_room(&self, ip: &IpPacket, id: u32) {
+        session_make_room(ip, id);
+    }
+
+    #[inline(always)]
+    fn sticky_binding(&self, flow: &Flow, id: u32) -> Option<u32> {
+        u32::try_from(sticky_binding(flow, id)).ok()
+    }
+
+    #[inline(always)]
+    fn sticky_stay(&self, flow: &Flow, id: u32, binding: u32) -> u32 {
+        sticky_stay(flow, id, binding)
+    }
+
+    #[inline(always)]
+    fn repeat(&self, times: u32, step: impl FnMut(u32)) {
+        repeat(times, step);
+    }
+}
+
+/// No binding.
+const NONE: u64 = u64::MAX;
+
+// Functions with global linkage, which the verifier looks at by themselves. For all that it knows pointers may be null
+// (Documentation/bpf/verifier.rst; kernel/bpf/btf.c, `btf_prepare_func_args`).
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn session_step(ip: *const IpPacket, id: u32) -> u64 {
+    // SAFETY: a reference, or null.
+    match unsafe { ip.as_ref() } {
+        Some(ip) => session::step(&Maps, ip, id).encode(),
+        None => Step::Pass.encode(),
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn session_keep(ip: *const IpPacket, id: u32, binding: u32, phase: u64) -> u64 {
+    let phase = Phase::at(phase);
+    // SAFETY: as above.
+    unsafe { ip.as_ref() }
+        .and_then(|ip| session::keep(&Maps, ip, id, binding, phase))
+        .map_or(NONE, u64::from)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn session_make_room(ip: *const IpPacket, id: u32) -> u64 {
+    // SAFETY: as above.
+    if let Some(ip) = unsafe { ip.as_ref() } {
+        session::make_room(&Maps, ip, id);
+    }
+    // The kernel wants global functions to return a number.
+    0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sticky_binding(flow: *const Flow, id: u32) -> u64 {
+    // SAFETY: as above.
+    unsafe { flow.as_ref() }
+        .and_then(|flow| sticky::binding(&Maps, flow, id))
+        .map_or(NONE, u64::from)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sticky_stay(flow: *const Flow, id: u32, binding: u32) -> u32 {
+    // SAFETY: as above.
+    unsafe { flow.as_ref() }.map_or(binding, |flow| sticky::stay(&Maps, flow, id, binding))
+}
+
+#[inline(always)]
+fn repeat<F: FnMut(u32)>(times: u32, mut step: F) {
+    unsafe extern "C" fn call<F: FnMut(u32)>(number: u64, step: *mut c_void) -> i64 {
+        // SAFETY: `step` is the one below, which the loop alone uses.
+        unsafe { (*step.cast::<F>())(number as u32) };
+        0
+    }
+    let function: unsafe extern "C" fn(u64, *mut c_void) -> i64 = call::<F>;
+    // SAFETY: the function has the type that the helper wants (linux/bpf.h), and the closure outlives the loop.
+    unsafe { bpf_loop(times, function as *mut c_void, (&raw mut step).cast(), 0) };
+}
+
+#[inline(always)]
+fn take(budget: Option<*mut Budget>, limit: u64, now: u64) -> bool {
+    // SAFETY: this CPU's own entry, and XDP programs do not interrupt one another.
+    budget.is_some_and(|budget| unsafe { &mut *budget }.take(limit, now))
+}
+
+#[inline(always)]
+fn count(counter: Option<*mut u64>, number: u64) {
+    if let Some(counter) = counter {
+        // SAFETY: as in `take`.
+        unsafe { *counter += number };
+    }
+}
+
+#[inline(always)]
+fn add_sessions(counters: Option<*mut Counters>, sessions: i64) {
+    if let Some(counters) = counters {
+        // SAFETY: as in `take`.
+        let counters = unsafe { &mut *counters };
+        counters.sessions = counters.sessions.wrapping_add_signed(sessions);
+    }
 }
 
 #[inline(always)]
 fn add(counters: Option<*mut Counters>, bytes: u64) {
     if let Some(counters) = counters {
-        // SAFETY: as in `may_send_error`.
+        // SAFETY: as in `take`.
         let counters = unsafe { &mut *counters };
         counters.packets += 1;
         counters.bytes += bytes;

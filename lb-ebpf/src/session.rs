@@ -1,0 +1,531 @@
+//! Which real server a packet's session stays on.
+//!
+//! A session begins with a TCP SYN or a first UDP packet. It ends with a TCP RST, when it has been idle for too long,
+//! or, after the client's FIN, soon. An idle session counts as gone from the moment on that it is too old, whether
+//! or not the daemon has swept it away.
+
+use lb_common::{
+    Binding, DropReason, OnDown, OnUnknown, SessionEvent, SessionKey, VirtualServer, protocol,
+    session::{self, Phase, State as Session},
+};
+
+use crate::{
+    Refusal, atomic,
+    parse::{
+        IpPacket,
+        tcp_flag::{ACK, FIN, RST, SYN},
+    },
+    predict,
+    session_table::{self, Bucket, Found, Recorded},
+    tables::{BucketV4, BucketV6, State, Tables},
+};
+
+const NONE_IS_UP: Refusal = Refusal::Drop(DropReason::NoRealServer);
+
+/// The binding that a packet goes to, as an offset.
+#[inline(always)]
+pub fn binding(
+    tables: &impl State,
+    ip: &IpPacket,
+    hash: u64,
+    id: u32,
+    virtual_server: &VirtualServer,
+) -> Result<u32, Refusal> {
+    let by_hash = || predict::by_hash(tables, &ip.flow, hash, virtual_server).ok_or(NONE_IS_UP);
+    if virtual_server.idle_timeout == 0 {
+        return by_hash();
+    }
+    let (phase, are_full) = match tables.session_step(ip, id) {
+        Step::Follow(binding) => return Ok(binding),
+        Step::Used(binding) => {
+            if virtual_server.sticky_timeout != 0 {
+                tables.sticky_binding(&ip.flow, id);
+            }
+            return Ok(binding);
+        }
+        Step::Pass => return by_hash(),
+        Step::Refuse(refusal) => return Err(refusal),
+        Step::Keep { phase, are_full } => (phase, are_full),
+    };
+    let binding = match phase {
+        Phase::Opening => predict::binding(tables, &ip.flow, hash, id, virtual_server),
+        _ => predict::by_hash(tables, &ip.flow, hash, virtual_server),
+    };
+    let binding = binding.ok_or(NONE_IS_UP)?;
+    if are_full {
+        tables.session_make_room(ip, id);
+    }
+    match tables.session_keep(ip, id, binding, phase) {
+        Some(binding) => Ok(binding),
+        None => {
+            tables.count_session_event(SessionEvent::Unrecorded);
+            by_hash()
+        }
+    }
+}
+
+/// What a packet's session asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It is on this binding.
+    Follow(u32),
+    /// It is on this binding, and this is its first packet in a while.
+    Used(u32),
+    /// There is none, nor should there be: the hash decides.
+    Pass,
+    /// A new one begins, or one leaves a real server that is down. Who is [`Phase::Opening`] goes where the predictor
+    /// decides, who comes in mid-stream where the hash decides.
+    Keep {
+        /// How far it is.
+        phase: Phase,
+        /// Both of its buckets in the table are full.
+        are_full: bool,
+    },
+    /// The packet isn't forwarded.
+    Refuse(Refusal),
+}
+
+impl Step {
+    /// The step as a number.
+    #[inline(always)]
+    pub const fn encode(self) -> u64 {
+        match self {
+            Self::Follow(binding) => binding as u64,
+            Self::Used(binding) => 1 << 32 | binding as u64,
+            Self::Pass => 2 << 32,
+            Self::Keep { phase, are_full } => 3 << 32 | (phase as u64) << 1 | are_full as u64,
+            Self::Refuse(Refusal::Drop(reason)) => 4 << 32 | reason as u64,
+            Self::Refuse(Refusal::Reset(reason)) => 5 << 32 | reason as u64,
+            Self::Refuse(Refusal::Pass) => 6 << 32,
+        }
+    }
+
+    /// The reverse of [`Self::encode`].
+    #[inline(always)]
+    pub const fn decode(number: u64) -> Self {
+        match (number >> 32, DropReason::at(number as u32)) {
+            (0, _) => Self::Follow(number as u32),
+            (1, _) => Self::Used(number as u32),
+            (2, _) => Self::Pass,
+            (3, _) => Self::Keep {
+                phase: Phase::at(number as u32 as u64 >> 1),
+                are_full: number & 1 != 0,
+            },
+            (4, Some(reason)) => Self::Refuse(Refusal::Drop(reason)),
+            (5, Some(reason)) => Self::Refuse(Refusal::Reset(reason)),
+            _ => Self::Refuse(Refusal::Pass),
+        }
+    }
+}
+
+/// Looks for a packet's session, and lets it have its effect on that.
+#[inline(always)]
+pub fn step(tables: &impl State, ip: &IpPacket, id: u32) -> Step {
+    let Some(packet) = Packet::new(tables, ip, id) else {
+        return Step::Refuse(NONE_IS_UP);
+    };
+    let (found, are_full) = if ip.flow.is_ipv4() {
+        let key = key_v4(ip);
+        look(buckets_v4(tables, &key, id), &key, id)
+    } else {
+        let key = key_v6(ip);
+        look(buckets_v6(tables, &key, id), &key, id)
+    };
+    if let Some(found) = found.filter(|found| packet.belongs_to(found.state)) {
+        return packet.follow(tables, &found);
+    }
+    packet.begin(tables, found.is_some(), are_full)
+}
+
+/// A session, or else whether its buckets are full.
+#[inline(always)]
+fn look<'t, const N: usize, const W: usize>(
+    buckets: Option<[&'t Bucket<W>; 2]>,
+    key: &SessionKey<N>,
+    id: u32,
+) -> (Option<Found<'t>>, bool) {
+    let Some(buckets) = buckets else {
+        return (None, false);
+    };
+    match session_table::find(buckets, key, id) {
+        None => (None, session_table::are_full(buckets)),
+        found => (found, false),
+    }
+}
+
+/// Puts a packet's new session into the table, or moves it there to another binding: the binding to follow. `None` if
+/// other CPUs were faster.
+#[inline(always)]
+pub fn keep(
+    tables: &impl State,
+    ip: &IpPacket,
+    id: u32,
+    binding: u32,
+    phase: Phase,
+) -> Option<u32> {
+    let packet = Packet::new(tables, ip, id)?;
+    let session = Session::new(id, binding, phase, packet.now);
+    if ip.flow.is_ipv4() {
+        let key = key_v4(ip);
+        packet.keep(tables, buckets_v4(tables, &key, id)?, &key, session)
+    } else {
+        let key = key_v6(ip);
+        packet.keep(tables, buckets_v6(tables, &key, id)?, &key, session)
+    }
+}
+
+/// Makes room in the table for a packet's new session, if its buckets are full and another can move.
+#[inline(always)]
+pub fn make_room(tables: &impl State, ip: &IpPacket, id: u32) {
+    let now = session::tick(tables.now());
+    let miscounted = if ip.flow.is_ipv4() {
+        let buckets_of = |key: &_, id| buckets_v4(tables, key, id);
+        buckets_of(&key_v4(ip), id)
+            .map(|buckets| session_table::make_room(buckets, now, buckets_of))
+    } else {
+        let buckets_of = |key: &_, id| buckets_v6(tables, key, id);
+        buckets_of(&key_v6(ip), id)
+            .map(|buckets| session_table::make_room(buckets, now, buckets_of))
+    };
+    add_active_of(tables, miscounted.unwrap_or_default(), 1);
+}
+
+#[inline(always)]
+fn key_v4(ip: &IpPacket) -> SessionKey<{ session::V4 }> {
+    SessionKey::v4(
+        ip.flow.source,
+        ip.flow.source_port,
+        ip.flow.destination_port,
+    )
+}
+
+#[inline(always)]
+fn key_v6(ip: &IpPacket) -> SessionKey<{ session::V6 }> {
+    SessionKey::v6(
+        ip.flow.source,
+        ip.flow.source_port,
+        ip.flow.destination_port,
+    )
+}
+
+#[inline(always)]
+fn buckets_v4<'t>(
+    tables: &'t impl State,
+    key: &SessionKey<{ session::V4 }>,
+    id: u32,
+) -> Option<[&'t BucketV4; 2]> {
+    let control = tables.control()?;
+    let count = control.sessions.sessions_v4;
+    let [first, second] = session::buckets(key, id, control.secret, count);
+    Some([tables.sessions_v4(first)?, tables.sessions_v4(second)?])
+}
+
+#[inline(always)]
+fn buckets_v6<'t>(
+    tables: &'t impl State,
+    key: &SessionKey<{ session::V6 }>,
+    id: u32,
+) -> Option<[&'t BucketV6; 2]> {
+    let control = tables.control()?;
+    let count = control.sessions.sessions_v6;
+    let [first, second] = session::buckets(key, id, control.secret, count);
+    Some([tables.sessions_v6(first)?, tables.sessions_v6(second)?])
+}
+
+/// What a packet means to its session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    /// A TCP SYN.
+    Begin,
+    /// A UDP packet, or a TCP packet that is none of the others.
+    Continue,
+    /// A TCP FIN.
+    Close,
+    /// A TCP RST.
+    End,
+    /// Nothing: it is an ICMP error, which anybody may have sent.
+    Nothing,
+}
+
+impl Signal {
+    #[inline(always)]
+    fn of(ip: &IpPacket) -> Self {
+        if ip.icmp_error {
+            Self::Nothing
+        } else if ip.tcp_flags & RST != 0 {
+            Self::End
+        } else if ip.tcp_flags & (SYN | ACK) == SYN {
+            Self::Begin
+        } else if ip.tcp_flags & FIN != 0 {
+            Self::Close
+        } else {
+            Self::Continue
+        }
+    }
+
+    /// How far a session is after this.
+    #[inline(always)]
+    const fn after(self, phase: Phase) -> Phase {
+        match self {
+            Self::Close => Phase::Closing,
+            Self::Continue if phase as u8 == Phase::Opening as u8 => Phase::Established,
+            _ => phase,
+        }
+    }
+}
+
+/// A packet that is for a virtual server.
+struct Packet<'tables> {
+    signal: Signal,
+    virtual_server: &'tables VirtualServer,
+    /// The virtual server's id.
+    id: u32,
+    /// In ticks.
+    now: u32,
+}
+
+impl<'tables> Packet<'tables> {
+    #[inline(always)]
+    fn new(tables: &'tables impl State, ip: &IpPacket, id: u32) -> Option<Self> {
+        Some(Self {
+            signal: Signal::of(ip),
+            virtual_server: tables.virtual_server(id)?,
+            id,
+            now: session::tick(tables.now()),
+        })
+    }
+
+    /// Whether it belongs to a session of its flow: not if that has been idle for too long, nor if the client begins
+    /// anew at the port of a session that it has closed (RFC 9293 section 3.6.1).
+    #[inline(always)]
+    fn belongs_to(&self, session: Session) -> bool {
+        let VirtualServer {
+            protocol,
+            idle_timeout,
+            ..
+        } = *self.virtual_server;
+        let reused = self.signal == Signal::Begin && session.phase() == Phase::Closing;
+        !reused && !session.is_expired(protocol, idle_timeout, self.now)
+    }
+
+    /// It belongs to this session.
+    #[inline(always)]
+    fn follow(&self, tables: &impl State, found: &Found<'_>) -> Step {
+        let session = found.state;
+        let Some(binding) = self.binding(tables, session) else {
+            return Step::Refuse(NONE_IS_UP);
+        };
+        if !binding.keeps_sessions() {
+            return self.leave(tables, found);
+        }
+        match self.signal {
+            Signal::Nothing => {}
+            Signal::End => {
+                if let Some(before) = found.end() {
+                    ended(tables, before);
+                }
+            }
+            Signal::Begin | Signal::Continue | Signal::Close => {
+                let phase = self.signal.after(session.phase());
+                if phase != session.phase() || session.idle(self.now) != 0 {
+                    self.renew(tables, found);
+                    return Step::Used(session.binding());
+                }
+            }
+        }
+        Step::Follow(session.binding())
+    }
+
+    #[inline(always)]
+    fn renew(&self, tables: &impl State, found: &Found<'_>) {
+        let next = |session: Session| session.used(self.signal.after(session.phase()), self.now);
+        if let Some(before) = found.change(next)
+            && self.signal == Signal::Close
+        {
+            ended(tables, before);
+        }
+    }
+
+    /// Its session's real server is down.
+    #[inline(always)]
+    fn leave(&self, tables: &impl State, found: &Found<'_>) -> Step {
+        if matches!(self.signal, Signal::Nothing | Signal::End) {
+            return Step::Refuse(NONE_IS_UP);
+        }
+        // Who sends a SYN has no connection that could end, and may have a new one elsewhere.
+        let is_connected =
+            self.virtual_server.protocol == protocol::TCP && self.signal != Signal::Begin;
+        if is_connected && self.virtual_server.on_down == OnDown::Reset as u8 {
+            if let Some(before) = found.end() {
+                ended(tables, before);
+            }
+            return Step::Refuse(Refusal::Reset(DropReason::ServerDownReset));
+        }
+        Step::Keep {
+            phase: Phase::Opening,
+            are_full: false,
+        }
+    }
+
+    /// It belongs to no session. Another of its flow may be in the table.
+    #[inline(always)]
+    fn begin(&self, tables: &impl State, has_former: bool, are_full: bool) -> Step {
+        let is_udp = self.virtual_server.protocol == protocol::UDP;
+        let phase = match self.signal {
+            Signal::Nothing => return Step::Pass,
+            Signal::Begin => Phase::Opening,
+            Signal::Continue if is_udp => Phase::Opening,
+            Signal::Continue | Signal::Close | Signal::End => {
+                let on_unknown = self.virtual_server.on_unknown;
+                if on_unknown == OnUnknown::Reset as u8 && self.signal != Signal::End {
+                    return Step::Refuse(Refusal::Reset(DropReason::UnknownSessionReset));
+                }
+                if on_unknown != OnUnknown::Forward as u8 {
+                    return Step::Refuse(Refusal::Drop(DropReason::UnknownSession));
+                }
+                match self.signal {
+                    Signal::End => return Step::Pass,
+                    Signal::Close => Phase::Closing,
+                    _ => Phase::Established,
+                }
+            }
+        };
+        // A place that the flow has already takes nobody else's.
+        if has_former || tables.may_record_session() {
+            return Step::Keep { phase, are_full };
+        }
+        tables.count_session_event(SessionEvent::Unrecorded);
+        Step::Pass
+    }
+
+    /// See [`keep`].
+    #[inline(always)]
+    fn keep<const N: usize, const W: usize>(
+        &self,
+        tables: &impl State,
+        buckets: [&Bucket<W>; 2],
+        key: &SessionKey<N>,
+        session: Session,
+    ) -> Option<u32> {
+        let Some(found) = session_table::find(buckets, key, self.id) else {
+            let recorded = session_table::record(buckets, key, session, self.now)?;
+            return Some(self.recorded(tables, recorded, session));
+        };
+        let before = if !self.belongs_to(found.state) {
+            let before = found.change(|before| session.with_version_after(before))?;
+            self.began(tables, session, Some(self.id));
+            before
+        } else if self.binding(tables, found.state)?.keeps_sessions() {
+            // Another CPU has recorded it meanwhile.
+            return Some(found.state.binding());
+        } else {
+            let moved = |before: Session| {
+                let phase = self.signal.after(before.phase());
+                before.moved(session.binding()).used(phase, self.now)
+            };
+            let before = found.change(moved)?;
+            self.began(tables, moved(before), None);
+            before
+        };
+        ended(tables, before);
+        Some(session.binding())
+    }
+
+    /// Counts what became of a new session: the binding to follow.
+    #[inline(always)]
+    fn recorded(&self, tables: &impl State, recorded: Recorded, session: Session) -> u32 {
+        if recorded.created {
+            self.began(tables, session, Some(self.id));
+        }
+        if recorded.replaced.is_session() {
+            evicted(tables, recorded.replaced, self.now);
+        }
+        if recorded.duplicate.is_session()
+            && let Some(binding) = self.binding(tables, recorded.duplicate)
+        {
+            tables.count_sessions(Some(self.id), binding.counters, -1);
+            ended(tables, recorded.duplicate);
+        }
+        recorded.session.binding()
+    }
+
+    #[inline(always)]
+    fn binding(&self, tables: &impl Tables, session: Session) -> Option<Binding> {
+        tables
+            .binding(self.virtual_server.first_binding + session.binding())
+            .copied()
+    }
+
+    /// Counts a session that has come to a binding, and for the virtual server if that is given.
+    #[inline(always)]
+    fn began(&self, tables: &impl State, session: Session, virtual_server: Option<u32>) {
+        if let Some(binding) = self.binding(tables, session) {
+            tables.count_sessions(virtual_server, binding.counters, 1);
+            if session.is_active() {
+                add_active(tables, binding, 1);
+            }
+        }
+    }
+}
+
+/// Counts a session that made room for another one, of any virtual server.
+#[inline(always)]
+fn evicted(tables: &impl State, session: Session, now: u32) {
+    if let Some(virtual_server) = tables.virtual_server(session.virtual_server())
+        && !session.is_expired(virtual_server.protocol, virtual_server.idle_timeout, now)
+    {
+        tables.count_session_event(SessionEvent::Evicted);
+    }
+    ended(tables, session);
+}
+
+/// Counts a session that is not active any more, of any virtual server.
+#[inline(always)]
+fn ended(tables: &impl State, session: Session) {
+    add_active_of(tables, session, -1);
+}
+
+/// Adds to the active sessions of a session's binding, if it is active itself.
+#[inline(always)]
+fn add_active_of(tables: &impl State, session: Session, sessions: i64) {
+    if session.is_active()
+        && let Some(virtual_server) = tables.virtual_server(session.virtual_server())
+        && let Some(&binding) = tables.binding(virtual_server.first_binding + session.binding())
+    {
+        add_active(tables, binding, sessions);
+    }
+}
+
+#[inline(always)]
+fn add_active(tables: &impl State, binding: Binding, sessions: i64) {
+    if let Some(active) = tables.active_sessions(binding.counters) {
+        atomic::fetch_add(active, sessions as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_survive_as_numbers() {
+        let refusals = DropReason::ALL
+            .into_iter()
+            .flat_map(|reason| [Refusal::Drop(reason), Refusal::Reset(reason)])
+            .chain([Refusal::Pass])
+            .map(Step::Refuse);
+        let steps = [
+            Step::Follow(0),
+            Step::Follow(4095),
+            Step::Used(7),
+            Step::Pass,
+        ];
+        let phases = [Phase::Opening, Phase::Closing, Phase::Established];
+        let keep = phases
+            .into_iter()
+            .flat_map(|phase| [false, true].map(|are_full| Step::Keep { phase, are_full }));
+        for step in refusals.chain(steps).chain(keep) {
+            assert_eq!(Step::decode(step.encode()), step);
+        }
+    }
+}
