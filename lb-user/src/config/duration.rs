@@ -4,13 +4,63 @@ use std::time::Duration;
 
 use super::value::{FromValue, Value};
 
-impl FromValue for Duration {
+/// In milliseconds, as bounds are.
+pub const SECOND: u64 = 1_000;
+/// As [`SECOND`].
+pub const MINUTE: u64 = 60 * SECOND;
+/// As [`SECOND`].
+pub const HOUR: u64 = 60 * MINUTE;
+
+/// A duration from `MIN` to `MAX`, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Within<const MIN: u64, const MAX: u64>(pub Duration);
+
+/// As [`Within`], or `none`.
+#[derive(Debug, Clone, Copy)]
+pub struct WithinOrNone<const MIN: u64, const MAX: u64>(pub Option<Duration>);
+
+impl<const MIN: u64, const MAX: u64> Within<MIN, MAX> {
+    fn new(value: &Value) -> Option<Self> {
+        let bounds = Duration::from_millis(MIN)..=Duration::from_millis(MAX);
+        let Value::Text(text) = value else {
+            return None;
+        };
+        parse(text)
+            .filter(|duration| bounds.contains(duration))
+            .map(Self)
+    }
+
+    fn expected() -> String {
+        format!("a duration from {} to {}", shown(MIN), shown(MAX))
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> FromValue for Within<MIN, MAX> {
     fn from_value(value: &Value) -> Result<Self, String> {
-        match value {
-            Value::Text(text) => parse(text),
-            _ => None,
+        Self::new(value).ok_or_else(|| value.expected(&Self::expected()))
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> FromValue for WithinOrNone<MIN, MAX> {
+    fn from_value(value: &Value) -> Result<Self, String> {
+        if matches!(value, Value::Text(word) if word == "none") {
+            return Ok(Self(None));
         }
-        .ok_or_else(|| value.expected("a duration such as 500ms, 2s, 30m or 1h"))
+        let within = Within::<MIN, MAX>::new(value).map(|Within(duration)| Self(Some(duration)));
+        within.ok_or_else(|| {
+            let expected = Within::<MIN, MAX>::expected();
+            value.expected(&format!("{expected}, or none"))
+        })
+    }
+}
+
+/// Milliseconds as they would be written.
+fn shown(millis: u64) -> String {
+    match millis {
+        hours if hours % HOUR == 0 => format!("{}h", hours / HOUR),
+        minutes if minutes % MINUTE == 0 => format!("{}m", minutes / MINUTE),
+        seconds if seconds % SECOND == 0 => format!("{}s", seconds / SECOND),
+        millis => format!("{millis}ms"),
     }
 }
 
@@ -56,5 +106,17 @@ mod tests {
     #[case::overflow("18446744073709551615h")]
     fn anything_else_is_none(#[case] text: &str) {
         assert_eq!(parse(text), None);
+    }
+
+    #[rstest]
+    #[case(10, "10ms")]
+    #[case(1_500, "1500ms")]
+    #[case(SECOND, "1s")]
+    #[case(90 * SECOND, "90s")]
+    #[case(120 * SECOND, "2m")]
+    #[case(48 * HOUR, "48h")]
+    fn bounds_are_shown_in_the_largest_unit(#[case] millis: u64, #[case] text: &str) {
+        assert_eq!(shown(millis), text);
+        assert_eq!(parse(text), Some(Duration::from_millis(millis)));
     }
 }

@@ -11,6 +11,7 @@ mod claims;
 mod duration;
 mod error;
 mod groups;
+mod health;
 mod http;
 mod interface_name;
 mod mac;
@@ -21,6 +22,8 @@ mod ports;
 mod prefix;
 mod real_servers;
 mod schema;
+mod session;
+mod settings;
 mod suggest;
 mod unsupported;
 mod validate;
@@ -36,8 +39,8 @@ pub use error::{Diagnostic, LoadError, Position};
 pub use interface_name::InterfaceName;
 pub use mac::{MacAddress, MacAddressError};
 pub use model::{
-    Binding, Config, Control, Forward, Interface, Limits, Predictor, Protocol, RealServer, Tunnel,
-    VirtualServer, XdpMode,
+    Binding, CheckKind, Config, Control, Forward, Health, Interface, Limits, OnDown, OnUnknown,
+    Predictor, Protocol, RealServer, Session, SessionMode, Sticky, Tunnel, VirtualServer, XdpMode,
 };
 pub use ports::Ports;
 pub use prefix::prefix;

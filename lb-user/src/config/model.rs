@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -84,13 +85,34 @@ pub struct Tunnel {
     pub source_v6: Option<Ipv6Net>,
 }
 
-/// How many entries the kernel's tables have room for.
+/// How many entries the kernel's tables have room for, and how fast sessions fill theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Limits {
-    /// 1 to 65535.
+    /// Sessions of IPv4, 1 to 16777216.
+    pub sessions: u32,
+    /// Sessions of IPv6, 1 to 16777216.
+    pub sessions_v6: u32,
+    /// Clients that sticky remembers, of each IP version: 1 to 16777216.
+    pub sticky: u32,
+    /// New sessions a second that each CPU records, 1 to 100000000. Flows beyond are forwarded by hash,
+    /// unrecorded.
+    pub cps_per_cpu: u32,
+    /// 1 to 32767.
     pub virtual_servers: u32,
     /// 1 to 65535.
     pub real_servers: u32,
+}
+
+impl Limits {
+    /// Those of a file without any. `sessions_v6` follows `sessions` unless it is written.
+    pub const DEFAULT: Self = Self {
+        sessions: 1_000_000,
+        sessions_v6: 1_000_000,
+        sticky: 100_000,
+        cps_per_cpu: 100_000,
+        virtual_servers: 4096,
+        real_servers: 4096,
+    };
 }
 
 /// A machine that does the work.
@@ -119,10 +141,20 @@ pub struct VirtualServer {
     pub forward: Forward,
     /// How a new session picks its real server.
     pub predictor: Predictor,
+    /// What is remembered of flows, and how long.
+    pub session: Session,
+    /// `None`: a client's sessions have nothing to do with each other. Always so without sessions
+    /// ([`SessionMode::Stateless`]).
+    pub sticky: Option<Sticky>,
+    /// For how long a real server that came up gets less than its share. Always `None` for a predictor
+    /// other than [`Predictor::LeastConnection`].
+    pub slow_start: Option<Duration>,
     /// In the order of the file, each real server once; may be empty.
     pub bind: Vec<Binding>,
     /// With fewer healthy servers than this the virtual server is down; at least 1.
     pub minimum_up: u32,
+    /// How its real servers are checked.
+    pub health: Health,
 }
 
 /// A real server bound to a virtual server.
@@ -197,12 +229,146 @@ impl From<Forward> for lb_common::Forward {
 pub enum Predictor {
     /// Maglev over addresses, ports and protocol.
     Hash,
+    /// Maglev over the client's address.
+    SourceHash,
+    /// One real server after the other.
+    RoundRobin,
+    /// The real server with the fewest sessions for its weight.
+    LeastConnection,
+    /// One real server after the other, those more often that answer health checks faster.
+    ResponseTime,
+}
+
+impl Predictor {
+    /// Whether it may pick another real server for the next packet of a flow, so that only a session keeps
+    /// the flow together.
+    pub const fn needs_sessions(self) -> bool {
+        match self {
+            Self::Hash | Self::SourceHash => false,
+            Self::RoundRobin | Self::LeastConnection | Self::ResponseTime => true,
+        }
+    }
+}
+
+impl From<OnUnknown> for lb_common::OnUnknown {
+    fn from(on_unknown: OnUnknown) -> Self {
+        match on_unknown {
+            OnUnknown::Forward => Self::Forward,
+            OnUnknown::Reset => Self::Reset,
+            OnUnknown::Drop => Self::Drop,
+        }
+    }
+}
+
+impl From<OnDown> for lb_common::OnDown {
+    fn from(on_down: OnDown) -> Self {
+        match on_down {
+            OnDown::Move => Self::Move,
+            OnDown::Reset => Self::Reset,
+        }
+    }
 }
 
 impl From<Predictor> for lb_common::Predictor {
     fn from(predictor: Predictor) -> Self {
         match predictor {
             Predictor::Hash => Self::Hash,
+            Predictor::SourceHash => Self::SourceHash,
+            Predictor::RoundRobin => Self::RoundRobin,
+            Predictor::LeastConnection => Self::LeastConnection,
+            Predictor::ResponseTime => Self::ResponseTime,
         }
     }
+}
+
+/// What is remembered of flows. Without sessions ([`SessionMode::Stateless`]) nothing but `mode` counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Session {
+    /// Whether there are sessions.
+    pub mode: SessionMode,
+    /// A session that no packet renews for so long is over: 1 s to 48 h.
+    pub idle_timeout: Duration,
+    /// What becomes of a TCP packet in mid-stream without a session.
+    pub on_unknown: OnUnknown,
+    /// What becomes of the sessions of a real server that is down.
+    pub on_down: OnDown,
+}
+
+/// Whether a flow's real server is remembered.
+#[derive(
+    Debug, Default, Clone, Copy, PartialEq, Eq, Hash, Serialize, Display, EnumString, VariantNames,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum SessionMode {
+    /// In the session table.
+    #[default]
+    Stateful,
+    /// No session table: the hash alone decides.
+    Stateless,
+}
+
+/// What becomes of a TCP packet in mid-stream without a session.
+#[derive(
+    Debug, Default, Clone, Copy, PartialEq, Eq, Hash, Serialize, Display, EnumString, VariantNames,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum OnUnknown {
+    /// The hash picks its real server and it gets a session.
+    #[default]
+    Forward,
+    /// The client gets a RST.
+    Reset,
+    /// It is dropped.
+    Drop,
+}
+
+/// What becomes of the sessions of a real server that is down.
+#[derive(
+    Debug, Default, Clone, Copy, PartialEq, Eq, Hash, Serialize, Display, EnumString, VariantNames,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum OnDown {
+    /// They go on with another real server.
+    #[default]
+    Move,
+    /// They end: the client gets a RST. UDP sessions go on with another real server.
+    Reset,
+}
+
+/// A client's sessions stay on one real server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Sticky {
+    /// For how long a client is remembered: 1 s to 48 h.
+    pub timeout: Duration,
+    /// IPv4 clients whose addresses agree in so many bits, 1 to 32, are one.
+    pub prefix_v4: u8,
+    /// As `prefix_v4` for IPv6, 1 to 128.
+    pub prefix_v6: u8,
+}
+
+/// How real servers are checked. All checks of a server must pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// From one check to the next of its kind: 100 ms to 1 h.
+    pub interval: Duration,
+    /// A check without an answer for so long has failed; not longer than `interval`.
+    pub timeout: Duration,
+    /// So many checks in a row must pass until a server that is down is up: 1 to 100.
+    pub rise: u32,
+    /// So many checks in a row must fail until a server that is up is down: 1 to 100.
+    pub fall: u32,
+    /// Each once. None: what answers ARP or neighbour solicitations is up.
+    pub checks: Vec<CheckKind>,
+}
+
+/// A kind of health check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Display)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum CheckKind {
+    /// An ICMP echo request to the real server's own address must be answered.
+    Icmp,
 }

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Deserialize;
@@ -14,17 +13,22 @@ use serde_yaml::Spanned;
 use strum::{Display, EnumString, VariantNames};
 
 use super::address::HostAddress;
+use super::duration::{HOUR, SECOND, Within, WithinOrNone};
 use super::http::{StatusRange, UrlPath};
 use super::interface_name::InterfaceName;
 use super::mac::MacAddress;
-use super::model::{Protocol, XdpMode};
+use super::model::{OnDown, OnUnknown, Protocol, SessionMode, XdpMode};
 use super::name::Name;
 use super::path::{PinPath, SocketPath};
 use super::prefix::SourcePrefix;
-use super::value::{Entry, Field, FromValue, Number, Text, Value, Word};
+use super::value::{Entry, Field, FromValue, NoneWord, Number, Text, Value, Word};
 
 /// Entries of a table in the kernel.
 pub type TableSize = Number<u32, 1, 65_535>;
+/// Sessions or clients that are remembered.
+pub type SessionCount = Number<u32, 1, 16_777_216>;
+/// For how long a session or a client is remembered: 1 s to 48 h.
+pub type MemoryTime = Within<SECOND, { 48 * HOUR }>;
 /// A real server's share of new sessions. Weights mean something only in relation to each other,
 /// and a predictor table has no room for finer shares.
 pub type Weight = Number<u16, 0, 1000>;
@@ -41,6 +45,8 @@ pub type Named<T> = HashMap<Spanned<String>, T>;
 pub type RealServerEntry = Spanned<Entry<HostAddress, RealServer>>;
 /// `web-1` or `{ server: web-1, weight: 2 }`.
 pub type BindEntry = Spanned<Entry<Name, Binding>>;
+/// `{ timeout: 10m }`, or `none` where `defaults` has one.
+pub type StickyEntry = Spanned<Entry<NoneWord, Sticky>>;
 /// `syn` or `syn: { port: 80 }`.
 pub type CheckEntry = Spanned<Entry<Word<CheckKind>, Check>>;
 
@@ -90,8 +96,11 @@ pub struct Tunnel {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    pub sessions: Option<Field<Number<u32, 1, 100_000_000>>>,
-    pub virtual_servers: Option<Field<TableSize>>,
+    pub sessions: Option<Field<SessionCount>>,
+    pub sessions_v6: Option<Field<SessionCount>>,
+    pub sticky: Option<Field<SessionCount>>,
+    pub cps_per_cpu: Option<Field<Number<u32, 1, 100_000_000>>>,
+    pub virtual_servers: Option<Field<Number<u32, 1, 32_767>>>,
     pub real_servers: Option<Field<TableSize>>,
 }
 
@@ -114,10 +123,11 @@ pub struct VirtualServer {
     pub forward: Option<Field<Word<Forward>>>,
     pub predictor: Option<Field<Word<Predictor>>>,
     pub session: Option<Session>,
-    pub sticky: Option<Spanned<Sticky>>,
+    pub sticky: Option<StickyEntry>,
+    pub slow_start: Option<Field<WithinOrNone<SECOND, HOUR>>>,
     pub bind: Option<Spanned<Vec<BindEntry>>>,
     pub minimum_up: Option<Field<MinimumUp>>,
-    pub health: Option<Spanned<Health>>,
+    pub health: Option<Health>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, VariantNames)]
@@ -143,31 +153,17 @@ pub enum Predictor {
 #[serde(deny_unknown_fields)]
 pub struct Session {
     pub mode: Option<Field<Word<SessionMode>>>,
-    pub idle_timeout: Option<Field<Duration>>,
+    pub idle_timeout: Option<Field<MemoryTime>>,
     pub on_unknown: Option<Field<Word<OnUnknown>>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, VariantNames)]
-#[strum(serialize_all = "snake_case")]
-pub enum SessionMode {
-    Stateful,
-    Stateless,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
-#[strum(serialize_all = "snake_case")]
-pub enum OnUnknown {
-    Forward,
-    Reset,
-    Drop,
+    pub on_down: Option<Field<Word<OnDown>>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sticky {
-    pub timeout: Option<Field<Duration>>,
-    pub prefix_v4: Option<Field<Number<u8, 0, 32>>>,
-    pub prefix_v6: Option<Field<Number<u8, 0, 128>>>,
+    pub timeout: Option<Field<MemoryTime>>,
+    pub prefix_v4: Option<Field<Number<u8, 1, 32>>>,
+    pub prefix_v6: Option<Field<Number<u8, 1, 128>>>,
 }
 
 /// The long form; the short one is the name of a real server or a group.
@@ -182,15 +178,15 @@ pub struct Binding {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
-    pub interval: Option<Field<Duration>>,
-    pub timeout: Option<Field<Duration>>,
+    pub interval: Option<Field<Within<100, HOUR>>>,
+    pub timeout: Option<Field<Within<10, HOUR>>>,
     pub rise: Option<Field<CheckCount>>,
     pub fall: Option<Field<CheckCount>>,
-    pub checks: Option<Vec<CheckEntry>>,
+    pub checks: Option<Spanned<Vec<CheckEntry>>>,
 }
 
 /// What a check is called where it has no options.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum CheckKind {
     Arp,
@@ -234,9 +230,10 @@ pub struct HttpCheck {
 }
 
 /// Where a check is sent: to the VIP by the server's own DSR path, or to the server's address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum Via {
+    #[default]
     Vip,
     Real,
 }

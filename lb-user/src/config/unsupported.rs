@@ -9,32 +9,13 @@ use serde_yaml::Spanned;
 
 use super::error::Diagnostics;
 use super::model;
-use super::schema::{
-    Check, CheckEntry, File, Forward, Health, Metrics, Predictor, Session, SessionMode, Sticky,
-    VirtualServer,
-};
+use super::schema::{Check, CheckEntry, CheckKind, File, Forward, Metrics, Predictor, Via};
 use super::value::{Entry, Field, Word};
 
 /// Sections and keys of the whole file.
 pub fn file(file: &File, errors: &mut Diagnostics) {
     if let Some(metrics) = &file.metrics {
         self::metrics(metrics, errors);
-    }
-    if let Some(limits) = &file.limits {
-        refuse("limits.sessions", &limits.sessions, errors);
-    }
-}
-
-/// Sections and keys of a virtual server or of `defaults`.
-pub fn virtual_server(virtual_server: &VirtualServer, errors: &mut Diagnostics) {
-    if let Some(session) = &virtual_server.session {
-        self::session(session, errors);
-    }
-    if let Some(sticky) = &virtual_server.sticky {
-        self::sticky(sticky, errors);
-    }
-    if let Some(health) = &virtual_server.health {
-        self::health(health, errors);
     }
 }
 
@@ -57,20 +38,11 @@ pub fn predictor(
 ) -> Option<model::Predictor> {
     supported("predictor", field, errors, |word| match word {
         Predictor::Hash => Some(model::Predictor::Hash),
-        Predictor::SourceHash
-        | Predictor::RoundRobin
-        | Predictor::LeastConnection
-        | Predictor::ResponseTime => None,
+        Predictor::SourceHash => Some(model::Predictor::SourceHash),
+        Predictor::RoundRobin => Some(model::Predictor::RoundRobin),
+        Predictor::LeastConnection => Some(model::Predictor::LeastConnection),
+        Predictor::ResponseTime => Some(model::Predictor::ResponseTime),
     })
-}
-
-fn session(session: &Session, errors: &mut Diagnostics) {
-    supported("session.mode", &session.mode, errors, |word| match word {
-        SessionMode::Stateless => Some(()),
-        SessionMode::Stateful => None,
-    });
-    refuse("session.idle_timeout", &session.idle_timeout, errors);
-    refuse("session.on_unknown", &session.on_unknown, errors);
 }
 
 /// What `model` makes of the word; `None` for one that can't be done.
@@ -88,55 +60,27 @@ fn supported<W: Copy + Display, T>(
     supported
 }
 
-fn refuse<T>(key: &str, field: &Option<Field<T>>, errors: &mut Diagnostics) {
-    errors.value(key, field);
-    if let Some(field) = field {
-        errors.add(field, format!("{key} is not supported yet"));
-    }
-}
-
 fn metrics(metrics: &Spanned<Metrics>, errors: &mut Diagnostics) {
     errors.add(metrics, "metrics is not supported yet");
     errors.required(metrics, "metrics.listen", &metrics.value.listen);
 }
 
-fn sticky(sticky: &Spanned<Sticky>, errors: &mut Diagnostics) {
-    errors.add(sticky, "sticky is not supported yet");
-    errors.value("sticky.timeout", &sticky.value.timeout);
-    errors.value("sticky.prefix_v4", &sticky.value.prefix_v4);
-    errors.value("sticky.prefix_v6", &sticky.value.prefix_v6);
-}
-
-fn health(health: &Spanned<Health>, errors: &mut Diagnostics) {
-    errors.add(health, "health is not supported yet");
-    let health = &health.value;
-    errors.value("health.interval", &health.interval);
-    errors.value("health.timeout", &health.timeout);
-    errors.value("health.rise", &health.rise);
-    errors.value("health.fall", &health.fall);
-    for entry in health.checks.iter().flatten() {
-        check(entry, errors);
-    }
-}
-
-fn check(entry: &CheckEntry, errors: &mut Diagnostics) {
+/// The check, if it is right and can be done.
+pub fn check(entry: &CheckEntry, errors: &mut Diagnostics) -> Option<model::CheckKind> {
+    let not_yet =
+        |what: &str| format!("check: {what} is not supported yet: `icmp: {{ via: real }}` is");
     let Check { icmp, syn, http } = match &entry.value {
         Entry::Long(check) => check,
         Entry::Short(kind) => {
-            errors.parsed(entry, "check", kind);
-            return;
+            let Word(kind) = errors.parsed(entry, "check", kind)?;
+            let what = match kind {
+                CheckKind::Icmp => "icmp via vip".to_owned(),
+                CheckKind::Arp | CheckKind::Syn | CheckKind::Http => kind.to_string(),
+            };
+            errors.add(entry, not_yet(&what));
+            return None;
         }
     };
-    let kinds = [icmp.is_some(), syn.is_some(), http.is_some()];
-    if kinds.into_iter().filter(|&present| present).count() != 1 {
-        errors.add(
-            entry,
-            "check: expected one kind with its options, such as `syn: { port: 80 }`",
-        );
-    }
-    if let Some(icmp) = icmp {
-        errors.value("icmp.via", &icmp.via);
-    }
     if let Some(syn) = syn {
         errors.value("syn.port", &syn.port);
         errors.value("syn.via", &syn.via);
@@ -149,5 +93,24 @@ fn check(entry: &CheckEntry, errors: &mut Diagnostics) {
         errors.value("http.tls", &http.tls);
         errors.value("http.port", &http.port);
         errors.value("http.via", &http.via);
+    }
+    let problem = match (icmp, syn, http) {
+        (Some(icmp), None, None) => match via(&icmp.via, errors)? {
+            Via::Real => return Some(model::CheckKind::Icmp),
+            Via::Vip => not_yet("icmp via vip"),
+        },
+        (None, Some(_), None) => not_yet("syn"),
+        (None, None, Some(_)) => not_yet("http"),
+        _ => "check: expected one kind with its options, such as `syn: { port: 80 }`".to_owned(),
+    };
+    errors.add(entry, problem);
+    None
+}
+
+/// Where a check goes that may say so; `None` if what it says is wrong.
+fn via(field: &Option<Field<Word<Via>>>, errors: &mut Diagnostics) -> Option<Via> {
+    match field {
+        None => Some(Via::default()),
+        Some(_) => errors.value("icmp.via", field).map(|Word(via)| *via),
     }
 }

@@ -19,7 +19,6 @@ use super::virtual_servers::virtual_servers;
 use super::{DEFAULT_PIN_PATH, DEFAULT_SOCKET, schema, unsupported};
 use crate::dataplane::Sizes;
 
-const DEFAULT_TABLE_SIZE: u32 = 4096;
 const MOST_INTERFACES: usize = Sizes::INTERFACES as usize;
 
 /// Checks a whole file.
@@ -106,15 +105,35 @@ fn interfaces(file: &Spanned<schema::File>, errors: &mut Diagnostics) -> Vec<Int
 }
 
 fn limits(written: &schema::Limits, errors: &mut Diagnostics) -> Limits {
-    let mut size = |key, field: &Option<Field<schema::TableSize>>| {
-        errors
-            .value(key, field)
-            .map_or(DEFAULT_TABLE_SIZE, |Number(size)| *size)
-    };
+    let schema::Limits {
+        sessions,
+        sessions_v6,
+        sticky,
+        cps_per_cpu,
+        virtual_servers,
+        real_servers,
+    } = written;
+    let default = Limits::DEFAULT;
+    let sessions = number("limits.sessions", sessions, errors).unwrap_or(default.sessions);
     Limits {
-        virtual_servers: size("limits.virtual_servers", &written.virtual_servers),
-        real_servers: size("limits.real_servers", &written.real_servers),
+        sessions,
+        sessions_v6: number("limits.sessions_v6", sessions_v6, errors).unwrap_or(sessions),
+        sticky: number("limits.sticky", sticky, errors).unwrap_or(default.sticky),
+        cps_per_cpu: number("limits.cps_per_cpu", cps_per_cpu, errors)
+            .unwrap_or(default.cps_per_cpu),
+        virtual_servers: number("limits.virtual_servers", virtual_servers, errors)
+            .unwrap_or(default.virtual_servers),
+        real_servers: number("limits.real_servers", real_servers, errors)
+            .unwrap_or(default.real_servers),
     }
+}
+
+fn number<const MIN: u32, const MAX: u32>(
+    key: &str,
+    field: &Option<Field<Number<u32, MIN, MAX>>>,
+    errors: &mut Diagnostics,
+) -> Option<u32> {
+    errors.value(key, field).map(|Number(number)| *number)
 }
 
 fn tunnel(written: &schema::Tunnel, errors: &mut Diagnostics) -> Tunnel {

@@ -202,6 +202,19 @@ impl<T: FromStr + VariantNames> FromValue for Word<T> {
     }
 }
 
+/// `none`, where something else would be a mapping.
+#[derive(Debug, Clone, Copy)]
+pub struct NoneWord;
+
+impl FromValue for NoneWord {
+    fn from_value(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Text(text) if text == "none" => Ok(Self),
+            _ => Err(value.expected("a mapping (`key: value`) or none")),
+        }
+    }
+}
+
 /// Any text that isn't empty.
 #[derive(Debug, Clone)]
 pub struct Text(#[expect(dead_code, reason = "read once health checks exist")] pub String);

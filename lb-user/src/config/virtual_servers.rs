@@ -9,11 +9,13 @@ use super::address::HostAddress;
 use super::bindings::{Servers, Service};
 use super::claims::{Claims, Owner};
 use super::error::{Diagnostics, Position};
-use super::model::{Binding, Forward, Limits, Predictor, Protocol, VirtualServer};
+use super::health::{self, health};
+use super::model::{Binding, Forward, Limits, Predictor, VirtualServer};
 use super::name::Name;
 use super::ports::Ports;
-use super::value::{Field, Number, Word};
-use super::{schema, unsupported};
+use super::schema;
+use super::session::{contradictions, session, slow_start, sticky};
+use super::settings::{Settings, Written, or_default};
 
 const DEFAULT_FORWARD: Forward = Forward::L2dsr;
 const DEFAULT_PREDICTOR: Predictor = Predictor::Hash;
@@ -51,52 +53,7 @@ pub fn virtual_servers(
         .collect()
 }
 
-/// What is written of the keys that `defaults` and a virtual server both have: `None` if nothing,
-/// `Some(None)` if something wrong (recorded already).
-#[derive(Debug, Default, Clone, Copy)]
-struct Settings<'a> {
-    protocol: Option<Option<Protocol>>,
-    forward: Option<Option<Forward>>,
-    predictor: Option<Option<Predictor>>,
-    minimum_up: Option<&'a Field<schema::MinimumUp>>,
-}
-
-impl<'a> Settings<'a> {
-    fn new(written: &'a schema::VirtualServer, errors: &mut Diagnostics) -> Self {
-        unsupported::virtual_server(written, errors);
-        let schema::VirtualServer {
-            protocol,
-            forward,
-            predictor,
-            minimum_up,
-            ..
-        } = written;
-        errors.value("minimum_up", minimum_up);
-        Self {
-            protocol: protocol
-                .is_some()
-                .then(|| errors.value("protocol", protocol).map(|Word(word)| *word)),
-            forward: forward
-                .is_some()
-                .then(|| unsupported::forward(forward, errors)),
-            predictor: predictor
-                .is_some()
-                .then(|| unsupported::predictor(predictor, errors)),
-            minimum_up: minimum_up.as_ref(),
-        }
-    }
-
-    fn or(self, defaults: Self) -> Self {
-        Self {
-            protocol: self.protocol.or(defaults.protocol),
-            forward: self.forward.or(defaults.forward),
-            predictor: self.predictor.or(defaults.predictor),
-            minimum_up: self.minimum_up.or(defaults.minimum_up),
-        }
-    }
-}
-
-fn defaults<'a>(written: &'a schema::VirtualServer, errors: &mut Diagnostics) -> Settings<'a> {
+fn defaults(written: &schema::VirtualServer, errors: &mut Diagnostics) -> Settings {
     let schema::VirtualServer {
         name,
         vip,
@@ -123,7 +80,7 @@ fn defaults<'a>(written: &'a schema::VirtualServer, errors: &mut Diagnostics) ->
 
 /// Reads one virtual server after the other and knows what the former ones took.
 struct Reader<'a, 'e> {
-    defaults: Settings<'a>,
+    defaults: Settings,
     servers: &'a Servers<'a>,
     /// Where each name is used.
     lines: HashMap<&'a str, u64>,
@@ -136,11 +93,12 @@ impl<'a> Reader<'a, '_> {
         &mut self,
         entry: &'a Spanned<schema::VirtualServer>,
     ) -> Option<VirtualServer> {
-        let settings = Settings::new(&entry.value, self.errors).or(self.defaults);
+        let own = Settings::new(&entry.value, self.errors);
+        let settings = own.clone().or(self.defaults.clone());
         let name = self.name(entry);
         let vip = self.vip(entry);
         let protocol = match settings.protocol {
-            Some(protocol) => protocol,
+            Some(protocol) => protocol.value,
             None => self.missing(entry, "protocol"),
         };
         let ports = match &entry.value.port {
@@ -158,7 +116,11 @@ impl<'a> Reader<'a, '_> {
                 self.errors.add(Position::used(port), problem);
             }
         }
-        let forward = settings.forward.unwrap_or(Some(DEFAULT_FORWARD));
+        let forward = or_default(settings.forward, DEFAULT_FORWARD);
+        let predictor = or_default(settings.predictor, DEFAULT_PREDICTOR);
+        contradictions(&own, &settings, vip, predictor, self.errors);
+        health::contradictions(&own, &settings, self.errors);
+        let sticky = sticky(&settings, self.errors);
         let bind = entry
             .value
             .bind
@@ -175,9 +137,13 @@ impl<'a> Reader<'a, '_> {
             protocol: protocol?,
             ports: ports?,
             forward: forward?,
-            predictor: settings.predictor.unwrap_or(Some(DEFAULT_PREDICTOR))?,
+            predictor: predictor?,
+            session: session(&settings.session, protocol?)?,
+            sticky: sticky?,
+            slow_start: slow_start(&settings, predictor?)?,
             bind: bind?,
             minimum_up: minimum_up?,
+            health: health(&settings.health)?,
         })
     }
 
@@ -198,21 +164,11 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn vip(&mut self, entry: &Spanned<schema::VirtualServer>) -> Option<IpAddr> {
-        let schema::VirtualServer {
-            vip: field, sticky, ..
-        } = &entry.value;
+        let field = &entry.value.vip;
         let HostAddress(vip) = *self.errors.required(entry, "vip", field)?;
         if let (Some(server), Some(field)) = (self.servers.with_address(vip), field) {
             let problem = format!("vip: {vip} is the address of real server `{server}`");
             self.errors.add(field, problem);
-        }
-        // With both prefixes a section can be copied from virtual server to virtual server.
-        if let Some(Spanned { value: sticky, .. }) = sticky
-            && let (Some(prefix), None) = (&sticky.prefix_v4, &sticky.prefix_v6)
-            && vip.is_ipv6()
-        {
-            let problem = format!("sticky.prefix_v4: VIP {vip} is IPv6: expected prefix_v6");
-            self.errors.add(prefix, problem);
         }
         Some(vip)
     }
@@ -221,20 +177,20 @@ impl<'a> Reader<'a, '_> {
     /// real server the virtual server is down, whatever the minimum.
     fn minimum_up(
         &mut self,
-        field: Option<&Field<schema::MinimumUp>>,
+        written: Option<Written<u32>>,
         name: Option<&str>,
         bind: Option<&[Binding]>,
     ) -> Option<u32> {
-        let Some(field) = field else {
+        let Some(Written { at, value }) = written else {
             return Some(DEFAULT_MINIMUM_UP);
         };
-        let Number(minimum) = *field.value.0.as_ref().ok()?;
+        let minimum = value?;
         let (name, bound) = (name?, bind?.len());
         if bound > 0 && minimum as usize > bound {
             let problem = format!(
                 "minimum_up: expected at most {bound}, all that `{name}` binds, found {minimum}"
             );
-            self.errors.add(field, problem);
+            self.errors.add(at, problem);
         }
         Some(minimum)
     }

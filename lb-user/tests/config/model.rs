@@ -1,9 +1,10 @@
 //! What a valid file means: forms, defaults, groups, weights.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use lb_user::config::{
-    Binding, Config, Forward, Ports, Predictor, Protocol, VirtualServer, XdpMode,
+    Binding, CheckKind, Config, Forward, Health, Limits, OnDown, OnUnknown, Ports, Predictor,
+    Protocol, Session, SessionMode, Sticky, VirtualServer, XdpMode,
 };
 use rstest::rstest;
 use serde_json::json;
@@ -45,7 +46,10 @@ fn the_shortest_file_has_the_defaults() {
             "interfaces": [{ "name": "eth0", "xdp": "auto" }],
             "pin_path": "/sys/fs/bpf/lb",
             "control": { "socket": "/run/lb/lb.sock" },
-            "limits": { "virtual_servers": 4096, "real_servers": 4096 },
+            "limits": {
+                "sessions": 1_000_000, "sessions_v6": 1_000_000, "sticky": 100_000,
+                "cps_per_cpu": 100_000, "virtual_servers": 4096, "real_servers": 4096,
+            },
             "tunnel": { "source_v4": null, "source_v6": null },
             "real_servers": {},
             "virtual_servers": [],
@@ -65,7 +69,11 @@ pin_path: /sys/fs/bpf/other
 control:
   socket: /run/other.sock
 limits:
-  virtual_servers: 65535
+  sessions: 16777216
+  sessions_v6: 1
+  sticky: 2
+  cps_per_cpu: 100000000
+  virtual_servers: 32767
   real_servers: 1
 tunnel: { source_v4: 10.200.0.0/16, source_v6: "2001:db8:200::1" }
 real_servers:
@@ -73,14 +81,17 @@ real_servers:
 virtual_servers:
   - name: shop
     vip: "2001:db8:1::1"
-    protocol: udp
+    protocol: tcp
     port: 443
     forward: l3dsr
-    predictor: hash
-    session: { mode: stateless }
+    predictor: least_connection
+    session: { mode: stateful, idle_timeout: 48h, on_unknown: drop, on_down: reset }
+    sticky: { timeout: 1s, prefix_v4: 1, prefix_v6: 48 }
+    slow_start: 1h
     bind:
       - { server: web-3, weight: 5, drain: false }
     minimum_up: 1
+    health: { interval: 1h, timeout: 10ms, rise: 1, fall: 100, checks: [icmp: { via: real }] }
 "#,
     );
     assert_eq!(
@@ -89,7 +100,10 @@ virtual_servers:
             "interfaces": [{ "name": "eth0", "xdp": "native" }, { "name": "eth1", "xdp": "generic" }],
             "pin_path": "/sys/fs/bpf/other",
             "control": { "socket": "/run/other.sock" },
-            "limits": { "virtual_servers": 65535, "real_servers": 1 },
+            "limits": {
+                "sessions": 16_777_216, "sessions_v6": 1, "sticky": 2,
+                "cps_per_cpu": 100_000_000, "virtual_servers": 32767, "real_servers": 1,
+            },
             "tunnel": { "source_v4": "10.200.0.0/16", "source_v6": "2001:db8:200::1/128" },
             "real_servers": {
                 "web-3": { "address": "2001:db8::13", "weight": 7, "mac": "02:00:00:00:00:13" }
@@ -97,12 +111,27 @@ virtual_servers:
             "virtual_servers": [{
                 "name": "shop",
                 "vip": "2001:db8:1::1",
-                "protocol": "udp",
+                "protocol": "tcp",
                 "ports": 443,
                 "forward": "l3dsr",
-                "predictor": "hash",
+                "predictor": "least_connection",
+                "session": {
+                    "mode": "stateful",
+                    "idle_timeout": { "secs": 172_800, "nanos": 0 },
+                    "on_unknown": "drop",
+                    "on_down": "reset",
+                },
+                "sticky": { "timeout": { "secs": 1, "nanos": 0 }, "prefix_v4": 1, "prefix_v6": 48 },
+                "slow_start": { "secs": 3600, "nanos": 0 },
                 "bind": [{ "server": "web-3", "weight": 5, "drain": false }],
                 "minimum_up": 1,
+                "health": {
+                    "interval": { "secs": 3600, "nanos": 0 },
+                    "timeout": { "secs": 0, "nanos": 10_000_000 },
+                    "rise": 1,
+                    "fall": 100,
+                    "checks": ["icmp"],
+                },
             }],
         })
     );
@@ -202,6 +231,201 @@ virtual_servers:
     assert_eq!(
         (own.forward, own.predictor),
         (Forward::L2dsr, Predictor::Hash)
+    );
+}
+
+#[rstest]
+#[case::hash("hash", Predictor::Hash)]
+#[case::source_hash("source_hash", Predictor::SourceHash)]
+#[case::round_robin("round_robin", Predictor::RoundRobin)]
+#[case::least_connection("least_connection", Predictor::LeastConnection)]
+#[case::response_time("response_time", Predictor::ResponseTime)]
+fn predictors_go_by_their_names(#[case] name: &str, #[case] predictor: Predictor) {
+    let health = "health: { checks: [icmp: { via: real }] }";
+    let server = virtual_server(&format!("port: 80, predictor: {name}, {health}"));
+    assert_eq!(server.predictor, predictor);
+    assert_eq!(predictor.to_string(), name);
+}
+
+#[test]
+fn the_table_of_ipv6_sessions_is_as_large_as_that_of_ipv4_unless_it_says_otherwise() {
+    let limits = |keys: &str| {
+        parse(&format!(
+            "interfaces: [{{ name: eth0 }}]\nlimits: {{ {keys} }}"
+        ))
+        .limits
+    };
+    let sessions = |limits: Limits| (limits.sessions, limits.sessions_v6);
+    assert_eq!(sessions(limits("sessions: 5")), (5, 5));
+    assert_eq!(sessions(limits("sessions_v6: 6")), (1_000_000, 6));
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn sessions_are_remembered_for_half_an_hour_in_tcp_and_five_minutes_in_udp() {
+    let expected = |idle_timeout| Session {
+        mode: SessionMode::Stateful,
+        idle_timeout,
+        on_unknown: OnUnknown::Forward,
+        on_down: OnDown::Move,
+    };
+    let config = parse(
+        "
+interfaces: [{ name: eth0 }]
+virtual_servers:
+  - { name: tcp, vip: 10.9.1.1, protocol: tcp, port: 53 }
+  - { name: udp, vip: 10.9.1.1, protocol: udp, port: 53 }",
+    );
+    assert_eq!(config.virtual_servers[0].session, expected(30 * MINUTE));
+    assert_eq!(config.virtual_servers[1].session, expected(5 * MINUTE));
+}
+
+/// The only virtual server of a file with these defaults.
+fn with_defaults(defaults: &str, keys: &str) -> VirtualServer {
+    let text = format!(
+        "interfaces: [{{ name: eth0 }}]
+defaults: {{ protocol: tcp, {defaults} }}
+virtual_servers: [{{ name: shop, vip: 10.9.1.1, port: 80, {keys} }}]"
+    );
+    let [virtual_server] = <[VirtualServer; 1]>::try_from(parse(&text).virtual_servers).unwrap();
+    virtual_server
+}
+
+#[test]
+fn a_session_section_changes_its_own_keys_of_the_defaults_alone() {
+    let defaults = "session: { idle_timeout: 10m, on_unknown: reset, on_down: reset }";
+    let session = with_defaults(defaults, "session: { idle_timeout: 1m, on_down: move }").session;
+    let expected = Session {
+        mode: SessionMode::Stateful,
+        idle_timeout: MINUTE,
+        on_unknown: OnUnknown::Reset,
+        on_down: OnDown::Move,
+    };
+    assert_eq!(session, expected);
+}
+
+#[rstest]
+#[case::stateless(
+    "session: { idle_timeout: 10m, on_unknown: reset, on_down: reset }",
+    "session: { mode: stateless }",
+    SessionMode::Stateless
+)]
+#[case::stateful(
+    "session: { mode: stateless, idle_timeout: 10m }",
+    "session: { mode: stateful }",
+    SessionMode::Stateful
+)]
+#[case::udp(
+    "session: { on_unknown: reset, idle_timeout: 10m }",
+    "protocol: udp",
+    SessionMode::Stateful
+)]
+fn defaults_may_hold_keys_that_do_not_concern_each_virtual_server(
+    #[case] defaults: &str,
+    #[case] keys: &str,
+    #[case] mode: SessionMode,
+) {
+    let session = with_defaults(defaults, keys).session;
+    assert_eq!((session.mode, session.idle_timeout), (mode, 10 * MINUTE));
+}
+
+#[rstest]
+#[case::absent("", "", None)]
+#[case::own("", "sticky: { timeout: 1m }", Some((1, 32, 128)))]
+#[case::inherited("sticky: { timeout: 2m, prefix_v4: 24 }", "", Some((2, 24, 128)))]
+#[case::merged("sticky: { timeout: 2m, prefix_v4: 24 }", "sticky: { timeout: 1m, prefix_v6: 64 }", Some((1, 24, 64)))]
+#[case::timeout_from_the_defaults("sticky: { timeout: 2m }", "sticky: { prefix_v4: 16 }", Some((2, 16, 128)))]
+#[case::timeout_of_its_own("sticky: { prefix_v4: 16 }", "sticky: { timeout: 1m }", Some((1, 16, 128)))]
+#[case::off("sticky: { timeout: 2m }", "sticky: none", None)]
+#[case::on("sticky: none", "sticky: { timeout: 1m }", Some((1, 32, 128)))]
+#[case::nothing("sticky: { timeout: 2m }", "sticky: ", Some((2, 32, 128)))]
+#[case::off_without_sessions(
+    "sticky: { timeout: 2m }",
+    "sticky: none, session: { mode: stateless }",
+    None
+)]
+fn sticky_merges_with_the_defaults_and_none_switches_it_off(
+    #[case] defaults: &str,
+    #[case] keys: &str,
+    #[case] expected: Option<(u32, u8, u8)>,
+) {
+    let expected = expected.map(|(minutes, prefix_v4, prefix_v6)| Sticky {
+        timeout: minutes * MINUTE,
+        prefix_v4,
+        prefix_v6,
+    });
+    assert_eq!(with_defaults(defaults, keys).sticky, expected);
+}
+
+#[rstest]
+#[case::half_a_minute("", "predictor: least_connection", Some(30))]
+#[case::own("", "predictor: least_connection, slow_start: 5s", Some(5))]
+#[case::off("", "predictor: least_connection, slow_start: none", None)]
+#[case::inherited("slow_start: 10s", "predictor: least_connection", Some(10))]
+#[case::off_by_default("slow_start: none", "predictor: least_connection", None)]
+#[case::on_again(
+    "slow_start: none",
+    "predictor: least_connection, slow_start: 1s",
+    Some(1)
+)]
+#[case::of_another_predictor("slow_start: 10s", "predictor: round_robin", None)]
+#[case::hash("", "", None)]
+fn least_connection_alone_starts_slowly(
+    #[case] defaults: &str,
+    #[case] keys: &str,
+    #[case] seconds: Option<u64>,
+) {
+    let slow_start = with_defaults(defaults, keys).slow_start;
+    assert_eq!(slow_start, seconds.map(Duration::from_secs));
+}
+
+/// Milliseconds, `rise`, `fall`, and whether there is a check.
+#[rstest]
+#[case::absent("", "", (2000, 1000, 2, 3, false))]
+#[case::check_alone("", "checks: [icmp: { via: real }]", (2000, 1000, 2, 3, true))]
+#[case::own(
+    "",
+    "interval: 10s, timeout: 5s, rise: 1, fall: 4, checks: [icmp: { via: real }]",
+    (10_000, 5000, 1, 4, true)
+)]
+#[case::a_short_interval_bounds_the_timeout(
+    "",
+    "interval: 300ms, checks: [icmp: { via: real }]",
+    (300, 300, 2, 3, true)
+)]
+#[case::inherited(
+    "interval: 10s, timeout: 5s, rise: 1, fall: 4, checks: [icmp: { via: real }]",
+    "",
+    (10_000, 5000, 1, 4, true)
+)]
+#[case::merged(
+    "interval: 10s, fall: 4, checks: [icmp: { via: real }]",
+    "timeout: 3s, rise: 5, fall: 6",
+    (10_000, 3000, 5, 6, true)
+)]
+#[case::off("fall: 4, checks: [icmp: { via: real }]", "checks: []", (2000, 1000, 2, 4, false))]
+#[case::nothing("checks: [icmp: { via: real }]", "checks: ", (2000, 1000, 2, 3, true))]
+fn health_merges_with_the_defaults_key_by_key(
+    #[case] defaults: &str,
+    #[case] own: &str,
+    #[case] (interval, timeout, rise, fall, is_checked): (u64, u64, u32, u32, bool),
+) {
+    let health = |keys: &str| format!("health: {{ {keys} }}");
+    let expected = Health {
+        interval: Duration::from_millis(interval),
+        timeout: Duration::from_millis(timeout),
+        rise,
+        fall,
+        checks: if is_checked {
+            vec![CheckKind::Icmp]
+        } else {
+            vec![]
+        },
+    };
+    assert_eq!(
+        with_defaults(&health(defaults), &health(own)).health,
+        expected
     );
 }
 

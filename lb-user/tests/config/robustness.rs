@@ -9,6 +9,19 @@ use proptest::sample::Index;
 const L2DSR: &str = include_str!("../../../deploy/examples/l2dsr.yaml");
 const DUAL_STACK: &str = include_str!("../../../deploy/examples/dual-stack.yaml");
 
+const SESSIONS: &str = "\
+interfaces: [{ name: eth0 }]
+limits: { sessions: 1000, sessions_v6: 10, sticky: 100, cps_per_cpu: 10 }
+defaults:
+  protocol: tcp
+  session: { mode: stateful, idle_timeout: 30m, on_unknown: reset, on_down: reset }
+  sticky: { timeout: 10m, prefix_v4: 24, prefix_v6: 64 }
+  slow_start: 1m
+virtual_servers:
+  - { name: a, vip: 10.9.1.1, port: 80, predictor: least_connection, slow_start: none }
+  - { name: b, vip: 10.9.1.1, port: 81, session: { mode: stateless }, sticky: none }
+";
+
 /// Every problem has a place in the file and a message of one line.
 fn parse(text: &str) {
     if let Err(error) = Config::parse("lb.yaml", text) {
@@ -86,7 +99,7 @@ fn apply(text: &str, edits: &[Edit]) -> String {
 proptest! {
     #[test]
     fn a_mutated_file_is_parsed_or_refused(
-        text in proptest::sample::select(vec![L2DSR, DUAL_STACK]),
+        text in proptest::sample::select(vec![L2DSR, DUAL_STACK, SESSIONS]),
         edits in proptest::collection::vec(edit(), 1..6),
     ) {
         parse(&apply(text, &edits));
@@ -95,6 +108,13 @@ proptest! {
     #[test]
     fn any_text_is_parsed_or_refused(text in "\\PC{0,200}") {
         parse(&text);
+    }
+}
+
+#[test]
+fn what_is_mutated_is_right() {
+    for text in [L2DSR, DUAL_STACK, SESSIONS] {
+        Config::parse("lb.yaml", text).unwrap_or_else(|error| panic!("{error}"));
     }
 }
 
