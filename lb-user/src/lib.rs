@@ -7,4 +7,7 @@ pub mod control;
 pub mod daemon;
 pub mod dataplane;
 pub mod decapsulator;
+pub mod health;
+mod icmp_socket;
 pub mod net;
+mod schedule;

@@ -15,7 +15,6 @@ mod neighbour;
 mod netlink;
 mod path_mtu;
 mod route;
-mod schedule;
 pub mod solicited;
 mod state;
 mod view;

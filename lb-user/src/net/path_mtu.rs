@@ -5,9 +5,10 @@ use std::{io, net::IpAddr};
 
 use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice};
 use futures::future::OptionFuture;
-use libc::{BPF_ABS, BPF_B, BPF_IND, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_LDX, BPF_MSH, BPF_RET};
-use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+use socket2::Domain;
 use tokio::net::UdpSocket;
+
+use crate::icmp_socket::{self, Field};
 
 const DESTINATION_UNREACHABLE: u8 = 3;
 const FRAGMENTATION_NEEDED: u8 = 4;
@@ -26,8 +27,7 @@ pub(super) struct TooBig {
     pub(super) mtu: u32,
 }
 
-/// Hears the errors that routers send to this host. The sockets are raw ones; datagrams are received from them as
-/// from those of UDP.
+/// Hears the errors that routers send to this host.
 #[derive(Debug)]
 pub(super) struct TooBigErrors {
     v4: UdpSocket,
@@ -39,18 +39,10 @@ impl TooBigErrors {
     /// # Errors
     /// Not root.
     pub(super) fn listen() -> io::Result<Self> {
-        const LENGTH_OF_IPV4_HEADER: SockFilter = filter(BPF_LDX | BPF_B | BPF_MSH, 0);
-        const TYPE_BEHIND_IT: SockFilter = filter(BPF_LD | BPF_B | BPF_IND, 0);
-        const TYPE: SockFilter = filter(BPF_LD | BPF_B | BPF_ABS, 0);
-        let v6 = raw_socket(Domain::IPV6, Protocol::ICMPV6, vec![TYPE], PACKET_TOO_BIG);
+        let errors = |domain, kind| icmp_socket::open(domain, &[Field::Type(kind)]);
         Ok(Self {
-            v4: raw_socket(
-                Domain::IPV4,
-                Protocol::ICMPV4,
-                vec![LENGTH_OF_IPV4_HEADER, TYPE_BEHIND_IT],
-                DESTINATION_UNREACHABLE,
-            )?,
-            v6: match v6 {
+            v4: errors(Domain::IPV4, DESTINATION_UNREACHABLE)?,
+            v6: match errors(Domain::IPV6, PACKET_TOO_BIG) {
                 Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => None,
                 socket => Some(socket?),
             },
@@ -69,30 +61,6 @@ impl TooBigErrors {
             }
         }
     }
-}
-
-/// A socket that gets ICMP messages of one type: the last of these instructions loads it.
-fn raw_socket(
-    domain: Domain,
-    protocol: Protocol,
-    load_type: Vec<SockFilter>,
-    kind: u8,
-) -> io::Result<UdpSocket> {
-    const EVERYTHING: u32 = u32::MAX;
-    let mut program = load_type;
-    program.extend([
-        SockFilter::new((BPF_JMP | BPF_JEQ | BPF_K) as u16, 0, 1, u32::from(kind)),
-        filter(BPF_RET | BPF_K, EVERYTHING),
-        filter(BPF_RET | BPF_K, 0),
-    ]);
-    let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
-    socket.attach_filter(&program)?;
-    socket.set_nonblocking(true)?;
-    UdpSocket::from_std(socket.into())
-}
-
-const fn filter(code: u32, k: u32) -> SockFilter {
-    SockFilter::new(code as u16, 0, 0, k)
 }
 
 async fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {

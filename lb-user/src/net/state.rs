@@ -18,9 +18,9 @@ use super::link;
 use super::neighbour::{self, Answer, Entry, NeighbourKey, NextNudge, Nudge};
 use super::path_mtu::TooBig;
 use super::route::{self, Route};
-use super::schedule::Schedule;
 use super::view::{Interface, NextHop, Unreachable, View, Way};
 use super::watch::Targets;
+use crate::schedule::Schedule;
 
 /// Routes are looked up again this long after a change: changes come in bursts.
 const LOOK_UP_AFTER: Duration = Duration::from_millis(50);

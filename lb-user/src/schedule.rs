@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 #[derive(Debug)]
-pub(super) struct Schedule<K> {
+pub(crate) struct Schedule<K> {
     by_time: BTreeSet<(Instant, K)>,
     by_key: BTreeMap<K, Instant>,
 }
@@ -20,24 +20,24 @@ impl<K> Default for Schedule<K> {
 
 impl<K: Copy + Ord> Schedule<K> {
     /// Sets or moves the deadline of `key`.
-    pub(super) fn set(&mut self, key: K, at: Instant) {
+    pub(crate) fn set(&mut self, key: K, at: Instant) {
         self.cancel(key);
         self.by_key.insert(key, at);
         self.by_time.insert((at, key));
     }
 
-    pub(super) fn cancel(&mut self, key: K) {
+    pub(crate) fn cancel(&mut self, key: K) {
         if let Some(at) = self.by_key.remove(&key) {
             self.by_time.remove(&(at, key));
         }
     }
 
-    pub(super) fn earliest(&self) -> Option<Instant> {
+    pub(crate) fn earliest(&self) -> Option<Instant> {
         self.by_time.first().map(|&(at, _)| at)
     }
 
     /// Takes the key with the earliest deadline, if that has passed.
-    pub(super) fn pop_due(&mut self, now: Instant) -> Option<K> {
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<K> {
         let &(_, key) = self.by_time.first().filter(|&&(at, _)| at <= now)?;
         self.cancel(key);
         Some(key)

@@ -1,0 +1,15 @@
+//! Health checks: whether real servers answer, how fast, and if they don't, why.
+//!
+//! `Rounds` decides when which check is sent and what has become of it (fed with the time and with answers, no I/O);
+//! `icmp.rs` sends and receives. [`run()`] joins them on a thread of its own, so that nothing that the daemon
+//! does counts as latency, and yields outcomes. [`States`] makes states of them: `rise` and `fall`.
+
+mod check;
+mod icmp;
+mod rounds;
+mod run;
+mod states;
+
+pub use check::{Check, Failure, Outcome};
+pub use run::run;
+pub use states::{State, States};

@@ -1,0 +1,271 @@
+//! When each check is sent, and which answer or timeout ends it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use lb_common::hash;
+
+use super::Check;
+use crate::schedule::Schedule;
+
+/// New checks are sent within this time, so that real servers that come are up soon ...
+const FIRST_WITHIN: Duration = Duration::from_millis(500);
+/// ... and from the second time on over the interval. Each round is shorter or longer by up to this part of it, so that
+/// checks that have come together part again.
+const JITTER: f64 = 0.1;
+
+/// The checks that go on, each with at most one request under way.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    /// How often each was sent.
+    checks: BTreeMap<Check, u64>,
+    due: Schedule<Check>,
+    /// What is under way, by its token.
+    requests: HashMap<u64, Request>,
+    timeouts: Schedule<u64>,
+}
+
+#[derive(Debug)]
+struct Request {
+    check: Check,
+    sent: Instant,
+}
+
+impl Rounds {
+    /// Goes on with these checks and no others.
+    pub(super) fn set(&mut self, checks: &BTreeSet<Check>, now: Instant) {
+        let due = &mut self.due;
+        self.checks.retain(|check, _| {
+            let stays = checks.contains(check);
+            if !stays {
+                due.cancel(*check);
+            }
+            stays
+        });
+        for &check in checks {
+            if let Entry::Vacant(new) = self.checks.entry(check) {
+                new.insert(0);
+                let within = FIRST_WITHIN.min(check.interval);
+                due.set(check, now + within.mul_f64(spread(&check, 0)));
+            }
+        }
+    }
+
+    /// When there is something to do next, unless an answer comes.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        let events = [self.due.earliest(), self.timeouts.earliest()];
+        events.into_iter().flatten().min()
+    }
+
+    /// Takes a check that is to be sent now.
+    pub(super) fn next_due(&mut self, now: Instant) -> Option<Check> {
+        let check = self.due.pop_due(now)?;
+        let rounds = self.checks.get_mut(&check)?;
+        *rounds += 1;
+        let part = match *rounds {
+            1 => 0.5 + spread(&check, 1),
+            n => 1.0 - JITTER + 2.0 * JITTER * spread(&check, n),
+        };
+        let pause = check.interval.mul_f64(part).max(check.timeout);
+        self.due.set(check, now + pause);
+        Some(check)
+    }
+
+    /// A check was sent; whoever answers it knows the token.
+    pub(super) fn sent(&mut self, token: u64, check: Check, now: Instant) {
+        self.requests.insert(token, Request { check, sent: now });
+        self.timeouts.set(token, now + check.timeout);
+    }
+
+    /// An answer came: the check that it answers, and how long it took. `None` for one that nobody waits for.
+    pub(super) fn answered(
+        &mut self,
+        source: IpAddr,
+        token: u64,
+        now: Instant,
+    ) -> Option<(Check, Duration)> {
+        let request = self.requests.get(&token)?;
+        if request.check.address != source {
+            return None;
+        }
+        let latency = now.duration_since(request.sent);
+        self.timeouts.cancel(token);
+        Some((self.end(token)?, latency))
+    }
+
+    /// Takes a check that nobody has answered in time.
+    pub(super) fn timed_out(&mut self, now: Instant) -> Option<Check> {
+        while let Some(token) = self.timeouts.pop_due(now) {
+            if let Some(check) = self.end(token) {
+                return Some(check);
+            }
+        }
+        None
+    }
+
+    /// Ends what is under way; `None` if its check doesn't go on.
+    fn end(&mut self, token: u64) -> Option<Check> {
+        let Request { check, .. } = self.requests.remove(&token)?;
+        self.checks.contains_key(&check).then_some(check)
+    }
+}
+
+/// From 0 to 1, evenly over checks and rounds.
+fn spread(check: &Check, round: u64) -> f64 {
+    const STEPS: u32 = 1 << 16;
+    let hash = hash::name(&check.address.to_string(), round);
+    f64::from(hash::reduce(hash, STEPS)) / f64::from(STEPS)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::CheckKind;
+
+    const MILLISECOND: Duration = Duration::from_millis(1);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn check(host: u16) -> Check {
+        let [high, low] = host.to_be_bytes();
+        Check {
+            address: [10, 9, high, low].into(),
+            kind: CheckKind::Icmp,
+            interval: 2 * SECOND,
+            timeout: SECOND,
+            rise: 2,
+            fall: 3,
+        }
+    }
+
+    /// When each check is sent until `end`, if nobody answers; and how many time out.
+    fn silence(checks: &[Check], end: Duration) -> (BTreeMap<Check, Vec<Duration>>, usize) {
+        let start = Instant::now();
+        let mut rounds = Rounds::default();
+        rounds.set(&checks.iter().copied().collect(), start);
+        let (mut sent, mut timed_out) = (BTreeMap::<_, Vec<_>>::new(), 0);
+        while let Some(now) = rounds.wake_at().filter(|&at| at < start + end) {
+            while rounds.timed_out(now).is_some() {
+                timed_out += 1;
+            }
+            while let Some(check) = rounds.next_due(now) {
+                let times = sent.entry(check).or_default();
+                times.push(now - start);
+                rounds.sent(token(&check), check, now);
+            }
+        }
+        (sent, timed_out)
+    }
+
+    fn token(check: &Check) -> u64 {
+        hash::name(&check.address.to_string(), 0)
+    }
+
+    #[test]
+    fn a_check_goes_out_once_in_each_interval() {
+        let (sent, timed_out) = silence(&[check(1)], 200 * SECOND);
+        let times = &sent[&check(1)];
+        assert!((95..=105).contains(&times.len()), "{}", times.len());
+        assert!(times[0] < FIRST_WITHIN);
+        for pair in times[1..].windows(2) {
+            let pause = pair[1] - pair[0];
+            assert!((1800 * MILLISECOND..=2200 * MILLISECOND).contains(&pause));
+        }
+        assert!(timed_out + 1 >= times.len());
+    }
+
+    /// Of 2,000 checks in 2 s, 100 ms see 100 on average.
+    #[test]
+    fn many_checks_make_no_burst() {
+        let checks: Vec<_> = (0..2000).map(check).collect();
+        let (sent, _) = silence(&checks, 60 * SECOND);
+        let mut slices = BTreeMap::<_, u32>::new();
+        for at in sent.into_values().flatten() {
+            *slices.entry(at.as_millis() / 100).or_default() += 1;
+        }
+        let later: Vec<_> = slices.range(40..599).map(|(_, &count)| count).collect();
+        assert!(
+            later.iter().all(|count| (50..=150).contains(count)),
+            "{later:?}"
+        );
+        assert!(slices.values().all(|&count| count < 500), "{slices:?}");
+    }
+
+    #[test]
+    fn an_answer_tells_how_long_it_took() {
+        let start = Instant::now();
+        let mut rounds = Rounds::default();
+        rounds.set(&BTreeSet::from([check(1)]), start);
+        rounds.sent(7, check(1), start);
+        let later = start + 5 * MILLISECOND;
+        let source = check(1).address;
+        assert_eq!(rounds.answered(source, 8, later), None, "another token");
+        let stranger = check(2).address;
+        assert_eq!(rounds.answered(stranger, 7, later), None, "another source");
+        assert_eq!(
+            rounds.answered(source, 7, later),
+            Some((check(1), 5 * MILLISECOND))
+        );
+        assert_eq!(rounds.answered(source, 7, later), None, "a second answer");
+        assert_eq!(rounds.timed_out(start + 10 * SECOND), None);
+    }
+
+    #[test]
+    fn an_answer_after_the_timeout_comes_too_late() {
+        let start = Instant::now();
+        let mut rounds = Rounds::default();
+        rounds.set(&BTreeSet::from([check(1)]), start);
+        rounds.sent(7, check(1), start);
+        assert_eq!(rounds.timed_out(start + SECOND - MILLISECOND), None);
+        assert_eq!(rounds.timed_out(start + SECOND), Some(check(1)));
+        let source = check(1).address;
+        assert_eq!(rounds.answered(source, 7, start + SECOND), None);
+    }
+
+    #[test]
+    fn a_check_that_ended_is_not_sent_and_has_no_outcome() {
+        let start = Instant::now();
+        let mut rounds = Rounds::default();
+        rounds.set(&[1, 2, 3].map(check).into(), start);
+        rounds.sent(1, check(1), start);
+        rounds.sent(2, check(2), start);
+        rounds.set(&BTreeSet::from([check(3)]), start);
+        let end = start + 10 * SECOND;
+        assert_eq!(rounds.answered(check(1).address, 1, start), None);
+        assert_eq!(rounds.timed_out(end), None);
+        assert_eq!(rounds.next_due(end), Some(check(3)));
+        assert_eq!(rounds.next_due(end), None);
+        assert!(rounds.requests.is_empty());
+    }
+
+    #[test]
+    fn checks_that_stay_keep_their_rounds_when_others_come() {
+        let start = Instant::now();
+        let mut rounds = Rounds::default();
+        rounds.set(&BTreeSet::from([check(1)]), start);
+        let due = rounds.wake_at();
+        rounds.set(&[1, 2].map(check).into(), start + MILLISECOND);
+        assert_eq!(rounds.due.pop_due(due.unwrap()), Some(check(1)));
+    }
+
+    proptest! {
+        /// Whatever the intervals, a check never has two requests under way.
+        #[test]
+        fn a_request_ends_before_the_next_one_begins(
+            interval in 100u64..10_000, part in 1u64..=100, host in any::<u16>(),
+        ) {
+            let interval = Duration::from_millis(interval);
+            let timeout = interval * part as u32 / 100;
+            let check = Check { interval, timeout, ..check(host) };
+            let (sent, timed_out) = silence(&[check], 50 * interval);
+            let times = &sent[&check];
+            prop_assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= timeout));
+            prop_assert!((44..=57).contains(&times.len()), "{}", times.len());
+            prop_assert!(timed_out + 1 >= times.len());
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! From the outcomes of checks to what is up.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use super::{Check, Failure, Outcome};
+use crate::config::Health;
+
+/// The states of all checks.
+#[derive(Debug, Default)]
+pub struct States(BTreeMap<Check, State>);
+
+/// Whether a check says that its real server is up.
+///
+/// It changes after `rise` or `fall` equal outcomes in a row; but the first of all that passes counts at once.
+#[derive(Debug)]
+pub struct State {
+    /// `None`: it is up.
+    down: Option<Down>,
+    last: Option<Outcome>,
+    /// How many equal outcomes there were in the end.
+    in_a_row: u32,
+}
+
+/// Why a check says that its real server is down.
+#[derive(Debug, PartialEq, Eq)]
+struct Down {
+    /// `None`: it has never been sent.
+    failure: Option<Failure>,
+    /// How many there were in a row when they began to count.
+    in_a_row: u32,
+}
+
+// === impl States ===
+
+impl States {
+    /// Follows these checks and no others. New ones begin up or down, as they say.
+    pub fn set(&mut self, checks: impl Iterator<Item = (Check, bool)>) {
+        let mut before = std::mem::take(&mut self.0);
+        self.0 = checks
+            .map(|(check, is_up)| {
+                let state = before.remove(&check);
+                (check, state.unwrap_or_else(|| State::new(is_up)))
+            })
+            .collect();
+    }
+
+    /// Takes an outcome in. Whether what is down has changed, or why.
+    pub fn record(&mut self, check: &Check, outcome: Outcome) -> bool {
+        let state = self.0.get_mut(check);
+        state.is_some_and(|state| state.record(check, outcome))
+    }
+
+    /// The state of a check that is followed.
+    pub fn get(&self, check: &Check) -> Option<&State> {
+        self.0.get(check)
+    }
+
+    /// Whether no check that says down waits for its first outcome.
+    pub fn are_settled(&self) -> bool {
+        let mut states = self.0.values();
+        states.all(|state| state.is_up() || state.last.is_some())
+    }
+
+    /// Whether all checks say that this real server is up.
+    ///
+    /// # Errors
+    /// Why not, as a person would say it.
+    pub fn of(&self, address: IpAddr, health: &Health) -> Result<(), String> {
+        let reasons: Vec<_> = Check::all_of(address, health)
+            .filter_map(|check| match self.get(&check) {
+                Some(state) => state.down.as_ref().map(Down::to_string),
+                None => Some(Down::UNKNOWN.to_string()),
+            })
+            .collect();
+        if reasons.is_empty() {
+            Ok(())
+        } else {
+            Err(reasons.join("; "))
+        }
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn new(is_up: bool) -> Self {
+        Self {
+            down: (!is_up).then_some(Down::UNKNOWN),
+            last: None,
+            in_a_row: 0,
+        }
+    }
+
+    fn record(&mut self, check: &Check, outcome: Outcome) -> bool {
+        let last = self.last.as_ref().map(Outcome::is_ok);
+        self.in_a_row = match last {
+            Some(last) if last == outcome.is_ok() => self.in_a_row.saturating_add(1),
+            _ => 1,
+        };
+        let down = |failure: &Failure| {
+            Some(Down {
+                failure: Some(failure.clone()),
+                in_a_row: self.in_a_row,
+            })
+        };
+        let next = match (&outcome, &self.down) {
+            (Ok(_), Some(_)) if last.is_none() || self.in_a_row >= check.rise => Some(None),
+            (Err(failure), None) if self.in_a_row >= check.fall => Some(down(failure)),
+            (Err(failure), Some(known)) if known.failure.as_ref() != Some(failure) => {
+                Some(down(failure))
+            }
+            _ => None,
+        };
+        self.last = Some(outcome);
+        let changed = next.is_some();
+        if let Some(next) = next {
+            self.down = next;
+        }
+        changed
+    }
+
+    /// Whether it says that its real server is up.
+    pub const fn is_up(&self) -> bool {
+        self.down.is_none()
+    }
+
+    /// Whether it passed when it was last sent.
+    pub const fn passed(&self) -> bool {
+        matches!(self.last, Some(Ok(_)))
+    }
+
+    /// How long the last answer took; `None` if there was none.
+    pub fn latency(&self) -> Option<Duration> {
+        self.last.clone()?.ok()
+    }
+
+    /// What a person would say of the last outcome; nothing, if all is well.
+    pub fn message(&self, check: &Check) -> String {
+        let n = self.in_a_row;
+        match &self.last {
+            None => Down::UNKNOWN.to_string(),
+            Some(Ok(_)) if self.is_up() => String::new(),
+            Some(Ok(_)) => format!("passed ({n} in a row, up after {})", check.rise),
+            Some(Err(failure)) if self.is_up() => {
+                format!("{failure} ({n} in a row, down after {})", check.fall)
+            }
+            Some(Err(failure)) => format!("{failure} ({n} in a row)"),
+        }
+    }
+}
+
+// === impl Down ===
+
+impl Down {
+    const UNKNOWN: Self = Self {
+        failure: None,
+        in_a_row: 0,
+    };
+}
+
+impl std::fmt::Display for Down {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.failure {
+            None => f.write_str("not checked yet"),
+            Some(failure) => write!(f, "{failure} ({} in a row)", self.in_a_row),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+    use rstest::rstest;
+
+    use super::*;
+    use crate::config::CheckKind;
+
+    const LATENCY: Duration = Duration::from_millis(3);
+
+    fn health(rise: u32, fall: u32) -> Health {
+        Health {
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            rise,
+            fall,
+            checks: vec![CheckKind::Icmp],
+        }
+    }
+
+    fn address() -> IpAddr {
+        [10, 9, 0, 11].into()
+    }
+
+    fn check(rise: u32, fall: u32) -> Check {
+        Check::all_of(address(), &health(rise, fall))
+            .next()
+            .unwrap()
+    }
+
+    fn outcome(passes: bool) -> Outcome {
+        let failure = Failure::NoReply {
+            address: address(),
+            timeout: Duration::from_secs(1),
+        };
+        if passes { Ok(LATENCY) } else { Err(failure) }
+    }
+
+    /// The states (`U` up, `d` down) after each outcome (`+` passed, `-` failed), with a rise of 2 and a fall of 3.
+    #[rstest]
+    #[case::the_first_answer_counts_at_once(false, "+-+", "UUU")]
+    #[case::silent_from_the_start(false, "--+-++", "dddddU")]
+    #[case::it_falls_after_three(true, "+---", "UUUd")]
+    #[case::it_rises_after_two(true, "---+++", "UUddUU")]
+    #[case::two_failures_are_forgiven(true, "--+--+--+", "UUUUUUUUU")]
+    #[case::single_answers_do_not_help(true, "---+-+-+-", "UUddddddd")]
+    fn states_follow_rise_and_fall(
+        #[case] is_up: bool,
+        #[case] outcomes: &str,
+        #[case] expected: &str,
+    ) {
+        let mut state = State::new(is_up);
+        let seen: String = outcomes
+            .chars()
+            .map(|sign| {
+                state.record(&check(2, 3), outcome(sign == '+'));
+                if state.is_up() { 'U' } else { 'd' }
+            })
+            .collect();
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn the_reason_is_that_of_the_fall_and_the_message_counts_on() {
+        let check = check(2, 3);
+        let mut states = States::default();
+        let reason = |states: &States| states.of(address(), &health(2, 3)).unwrap_err();
+        assert_eq!(reason(&states), "not checked yet");
+        states.set([(check, false)].into_iter());
+        assert_eq!(reason(&states), "not checked yet");
+        assert!(!states.are_settled());
+        assert!(states.record(&check, outcome(true)));
+        assert_eq!(states.of(address(), &health(2, 3)), Ok(()));
+        assert!(states.are_settled());
+        let state = states.get(&check).unwrap();
+        assert_eq!(
+            (
+                state.passed(),
+                state.latency(),
+                state.message(&check).as_str()
+            ),
+            (true, Some(LATENCY), "")
+        );
+
+        assert!(!states.record(&check, outcome(false)));
+        let message = |states: &States| states.get(&check).unwrap().message(&check);
+        assert_eq!(
+            message(&states),
+            "no echo reply from 10.9.0.11 in 1s (1 in a row, down after 3)"
+        );
+        assert!(!states.record(&check, outcome(false)));
+        assert!(states.record(&check, outcome(false)));
+        assert!(!states.record(&check, outcome(false)));
+        assert_eq!(
+            reason(&states),
+            "no echo reply from 10.9.0.11 in 1s (3 in a row)"
+        );
+        assert_eq!(
+            message(&states),
+            "no echo reply from 10.9.0.11 in 1s (4 in a row)"
+        );
+        assert_eq!(states.get(&check).unwrap().latency(), None);
+        assert!(!states.record(&check, outcome(true)));
+        assert_eq!(message(&states), "passed (1 in a row, up after 2)");
+    }
+
+    #[test]
+    fn another_reason_replaces_the_first() {
+        let check = check(2, 3);
+        let mut states = States::default();
+        states.set([(check, false)].into_iter());
+        assert!(states.record(&check, outcome(false)));
+        let unsent = Failure::Unsent {
+            address: address(),
+            reason: "Network is unreachable".to_owned(),
+        };
+        assert!(states.record(&check, Err(unsent.clone())));
+        assert!(!states.record(&check, Err(unsent)));
+        assert_eq!(
+            states.of(address(), &health(2, 3)).unwrap_err(),
+            "can't send an echo request to 10.9.0.11: Network is unreachable (2 in a row)"
+        );
+    }
+
+    #[test]
+    fn checks_that_stay_keep_their_state_when_others_come_and_go() {
+        let (first, second) = (check(2, 3), check(2, 4));
+        let mut states = States::default();
+        states.set([(first, true)].into_iter());
+        for _ in 0..3 {
+            states.record(&first, outcome(false));
+        }
+        states.set([(first, true), (second, true)].into_iter());
+        let is_up = |states: &States, check| states.get(check).map(State::is_up);
+        assert_eq!(is_up(&states, &first), Some(false));
+        assert_eq!(is_up(&states, &second), Some(true));
+        states.set([(second, false)].into_iter());
+        assert_eq!(is_up(&states, &first), None);
+        assert_eq!(is_up(&states, &second), Some(true));
+        assert!(!states.record(&first, outcome(true)), "it isn't followed");
+    }
+
+    proptest! {
+        /// However a real server flaps, a change needs its equal outcomes in a row.
+        #[test]
+        fn nothing_oscillates_faster_than_rise_and_fall(
+            rise in 1u32..=5, fall in 1u32..=5, outcomes in vec(any::<bool>(), 0..200),
+        ) {
+            let check = check(rise, fall);
+            let mut state = State::new(true);
+            let mut changes = 0;
+            for (n, &passes) in outcomes.iter().enumerate() {
+                let was_up = state.is_up();
+                state.record(&check, outcome(passes));
+                if state.is_up() == was_up {
+                    continue;
+                }
+                changes += 1;
+                let needed = if was_up { fall } else { rise } as usize;
+                prop_assert!(n + 1 >= needed);
+                prop_assert!(outcomes[n + 1 - needed..=n].iter().all(|&it| it != was_up));
+            }
+            prop_assert!(changes <= 2 * outcomes.len() / (rise + fall) as usize + 1);
+        }
+
+        /// As many equal outcomes as it takes always decide.
+        #[test]
+        fn enough_equal_outcomes_decide(
+            rise in 1u32..=5, fall in 1u32..=5, outcomes in vec(any::<bool>(), 0..50), last in any::<bool>(),
+        ) {
+            let check = check(rise, fall);
+            let mut state = State::new(false);
+            let needed = if last { rise } else { fall };
+            let end = std::iter::repeat_n(last, needed as usize);
+            for passes in outcomes.into_iter().chain(end) {
+                state.record(&check, outcome(passes));
+            }
+            prop_assert_eq!(state.is_up(), last);
+        }
+    }
+}
