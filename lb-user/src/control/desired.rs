@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -10,7 +11,11 @@ use lb_common::real_server::{LEAST_MTU_V4, LEAST_MTU_V6, OUTER_V4, OUTER_V6};
 use strum::Display;
 
 use crate::{
-    config::{self, Config, Forward, MacAddress, Ports, Predictor, Protocol, RealServer, Tunnel},
+    config::{
+        self, Config, Forward, MacAddress, Ports, Predictor, Protocol, RealServer, Session, Sticky,
+        Tunnel,
+    },
+    health,
     net::{Unreachable, View, Way},
 };
 
@@ -37,7 +42,13 @@ pub struct VirtualServer {
     pub forward: Forward,
     /// How a real server is chosen.
     pub predictor: Predictor,
-    /// Fewer real servers up than this, and none gets packets.
+    /// What it remembers of its sessions.
+    pub session: Session,
+    /// Whether clients stay on their real server across sessions.
+    pub sticky: Option<Sticky>,
+    /// How long a real server that comes up takes to get its full share.
+    pub slow_start: Option<Duration>,
+    /// Fewer real servers up than this, and none gets new sessions.
     pub minimum_up: u32,
     /// The bound real servers, by name.
     pub members: BTreeMap<String, Member>,
@@ -71,9 +82,11 @@ pub struct Member {
     pub address: IpAddr,
     /// Its weight in this virtual server.
     pub weight: u16,
+    /// What the predictor takes for its weight now.
+    pub share: u16,
     /// It gets no new sessions.
     pub drain: bool,
-    /// How to reach it, or why it can't be reached.
+    /// How to reach it, or why it can't be used: it can't be reached, or its health checks fail.
     pub link: Result<Link, String>,
 }
 
@@ -118,29 +131,71 @@ pub struct Link {
 /// How each address was last reached, by each way to forward.
 pub type LastKnownLinks = HashMap<(IpAddr, Forward), Link>;
 
+/// A real server that isn't bound any more, and may have sessions left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unbound {
+    /// The virtual server's name.
+    pub virtual_server: String,
+    /// The real server's name.
+    pub server: String,
+    /// The real server's address.
+    pub address: IpAddr,
+}
+
 /// Joins the configuration with the network. While a server's MAC address is being asked for, `last_known`
-/// says how its address was reached before.
-pub fn desired(config: &Config, network: &View, last_known: &LastKnownLinks) -> Desired {
+/// says how its address was reached before. Real servers that are `unbound` keep their sessions, if there are any.
+/// Those that `health` doesn't know to be up are down, if they are checked.
+pub fn desired(
+    config: &Config,
+    network: &View,
+    last_known: &LastKnownLinks,
+    unbound: &[Unbound],
+    health: &health::States,
+) -> Desired {
     let virtual_servers = config.virtual_servers.iter().map(|virtual_server| {
-        let members = virtual_server.bind.iter().map(|binding| {
-            let server = &config.real_servers[&binding.server];
+        let member = |server: &RealServer, weight, drain| {
             let last_known = last_known.get(&(server.address, virtual_server.forward));
-            let member = Member {
+            Member {
                 address: server.address,
-                weight: binding.weight,
-                drain: binding.drain,
-                link: link(config, virtual_server, server, network, last_known),
-            };
+                weight,
+                share: weight,
+                drain,
+                link: link(config, virtual_server, server, network, last_known).and_then(|link| {
+                    health.of(server.address, &virtual_server.health)?;
+                    Ok(link)
+                }),
+            }
+        };
+        let bound = virtual_server.bind.iter().map(|binding| {
+            let server = &config.real_servers[&binding.server];
+            let member = member(server, binding.weight, binding.drain);
             (binding.server.clone(), member)
         });
+        let left = unbound
+            .iter()
+            .filter(|it| it.virtual_server == virtual_server.name)
+            .map(|unbound| {
+                // Its name may have been given to another machine.
+                let known = config.real_servers.get(&unbound.server);
+                let known = known.filter(|server| server.address == unbound.address);
+                let server = RealServer {
+                    address: unbound.address,
+                    weight: 0,
+                    mac: known.and_then(|server| server.mac),
+                };
+                (unbound.server.clone(), member(&server, 0, true))
+            });
         let wanted = VirtualServer {
             vip: virtual_server.vip,
             protocol: virtual_server.protocol,
             ports: virtual_server.ports.clone(),
             forward: virtual_server.forward,
             predictor: virtual_server.predictor,
+            session: virtual_server.session,
+            sticky: virtual_server.sticky,
+            slow_start: virtual_server.slow_start,
             minimum_up: virtual_server.minimum_up,
-            members: members.collect(),
+            members: left.chain(bound).collect(),
         };
         (virtual_server.name.clone(), wanted)
     });

@@ -23,58 +23,97 @@ pub struct Share<'a> {
 /// Slots that the server of the least weight has at least, so that a slot more or less is within 2 % of
 /// its share.
 const SLOTS_OF_THE_LEAST: u64 = 100;
-const MIN_SLOTS: u64 = 1 << 10;
-const MAX_SLOTS: u64 = 1 << 20;
+/// Tables have one of these sizes. They are far apart, because tables of different sizes have nothing in common: when
+/// a server more asks for a larger one, nearly all flows move.
+const SLOTS: [u32; 3] = [1 << 12, 1 << 16, MAX_SLOTS];
+/// The most slots of a predictor table.
+pub const MAX_SLOTS: u32 = 1 << 20;
 
 /// How many slots a table for these servers should have: a power of two.
 pub fn slots_for(shares: &[Share<'_>]) -> u32 {
     let total: u64 = shares.iter().map(|share| u64::from(share.weight)).sum();
     let least = shares.iter().map(|share| share.weight).min().unwrap_or(1);
-    (total * SLOTS_OF_THE_LEAST / u64::from(least))
-        .next_power_of_two()
-        .clamp(MIN_SLOTS, MAX_SLOTS) as u32
+    let needed = total * SLOTS_OF_THE_LEAST / u64::from(least);
+    let mut sizes = SLOTS.into_iter();
+    sizes
+        .find(|&slots| u64::from(slots) >= needed)
+        .unwrap_or(MAX_SLOTS)
 }
 
 /// The table: which server's value each slot holds. `shares` are sorted by name and not empty, `slots` is
 /// a power of two.
 pub fn fill(shares: &[Share<'_>], slots: u32) -> Vec<u16> {
-    let mask = slots - 1;
-    let heaviest = shares.iter().map(|share| u64::from(share.weight)).max();
-    let heaviest = heaviest.expect("a table has servers");
-    let mut table: Vec<Option<u16>> = vec![None; slots as usize];
-    let mut permutations: Vec<Permutation> = shares
-        .iter()
-        .map(|share| Permutation::new(share.name, mask))
-        .collect();
-    let mut free = slots;
-    for turn in 1.. {
-        for (share, permutation) in shares.iter().zip(&mut permutations) {
-            let due = turn * u64::from(share.weight) / heaviest;
-            if permutation.claimed == due {
-                continue;
-            }
-            permutation.claimed += 1;
-            let slot = permutation
-                .by_ref()
-                .find(|&slot| table[slot as usize].is_none())
-                .expect("a permutation visits every slot");
-            table[slot as usize] = Some(share.value);
-            free -= 1;
-            if free == 0 {
-                return table.into_iter().flatten().collect();
-            }
-        }
-    }
-    unreachable!("every turn of the heaviest server fills a slot")
+    fill_around(shares, slots, |_| false)
 }
 
-/// A server's own order of the slots. An odd step visits all slots of a table whose size is a power of
+/// The table of all servers, in which those that are down have left their slots to the others. The others keep
+/// theirs: when one server goes down while all are up, or comes up as the last one, no slots but its own move.
+/// With others down a few more do. At least one server is up.
+pub fn fill_around(
+    shares: &[Share<'_>],
+    slots: u32,
+    is_down: impl Fn(&Share<'_>) -> bool,
+) -> Vec<u16> {
+    let mask = slots - 1;
+    let mut servers: Vec<Server<'_>> = shares
+        .iter()
+        .map(|share| Server {
+            share,
+            permutation: Permutation::new(share.name, mask),
+            claimed: 0,
+        })
+        .collect();
+    let mut table = vec![None; slots as usize];
+    claim(&mut table, &mut servers);
+    for slot in &mut table {
+        *slot = slot.filter(|share| !is_down(share));
+    }
+    servers.retain(|server| !is_down(server.share));
+    claim(&mut table, &mut servers);
+    table
+        .into_iter()
+        .flatten()
+        .map(|share| share.value)
+        .collect()
+}
+
+/// A server that takes turns.
+struct Server<'a> {
+    share: &'a Share<'a>,
+    permutation: Permutation,
+    claimed: u64,
+}
+
+/// The servers take turns until no slot is free. What they have claimed before counts.
+fn claim<'a>(table: &mut [Option<&'a Share<'a>>], servers: &mut [Server<'a>]) {
+    let weights = servers.iter().map(|server| u64::from(server.share.weight));
+    let heaviest = weights.max().expect("a table has servers");
+    let mut free = table.iter().filter(|slot| slot.is_none()).count();
+    for turn in 1.. {
+        for server in &mut *servers {
+            if free == 0 {
+                return;
+            }
+            if server.claimed >= turn * u64::from(server.share.weight) / heaviest {
+                continue;
+            }
+            let slot = server
+                .permutation
+                .find(|&slot| table[slot as usize].is_none())
+                .expect("a permutation visits every slot");
+            table[slot as usize] = Some(server.share);
+            server.claimed += 1;
+            free -= 1;
+        }
+    }
+}
+
+/// A server's own order of the slots, over and over. An odd step visits all slots of a table whose size is a power of
 /// two.
 struct Permutation {
     next: u32,
     step: u32,
     mask: u32,
-    claimed: u64,
 }
 
 impl Permutation {
@@ -83,7 +122,6 @@ impl Permutation {
             next: hash::name(name, 0) as u32 & mask,
             step: hash::name(name, 1) as u32 & mask | 1,
             mask,
-            claimed: 0,
         }
     }
 }
@@ -146,9 +184,11 @@ mod tests {
     #[test]
     fn the_table_has_room_for_the_least_weight() {
         let names = names(2);
-        assert_eq!(slots_for(&shares(&names, &[1, 1])), 1024);
-        assert_eq!(slots_for(&shares(&names, &[1, 1000])), 131_072);
-        assert_eq!(slots_for(&shares(&names[..1], &[1000])), 1024);
+        assert_eq!(slots_for(&shares(&names, &[1, 1])), 4096);
+        assert_eq!(slots_for(&shares(&names, &[1, 39])), 4096);
+        assert_eq!(slots_for(&shares(&names, &[1, 40])), 65_536);
+        assert_eq!(slots_for(&shares(&names, &[1, 1000])), 1_048_576);
+        assert_eq!(slots_for(&shares(&names[..1], &[1000])), 4096);
     }
 
     #[test]
@@ -165,6 +205,36 @@ mod tests {
         assert!(
             moved < 1024 / 10,
             "{moved} of 1024 slots of the others moved"
+        );
+    }
+
+    #[test]
+    fn when_a_server_is_down_no_other_slots_change_hands() {
+        let names = names(10);
+        let shares = shares(&names, &[3, 1, 4, 1, 5, 9, 2, 6, 5, 3]);
+        let all_up = fill(&shares, 4096);
+        for down in 0..10 {
+            let table = fill_around(&shares, 4096, |share| share.value == down);
+            assert!(!table.contains(&down));
+            let moved = all_up
+                .iter()
+                .zip(&table)
+                .filter(|(before, after)| before != after);
+            assert!(
+                moved
+                    .map(|(before, _)| before)
+                    .all(|&before| before == down)
+            );
+        }
+    }
+
+    #[test]
+    fn the_last_server_that_is_up_gets_every_slot() {
+        let names = names(3);
+        let shares = shares(&names, &[1, 1000, 1000]);
+        assert_eq!(
+            fill_around(&shares, 1024, |share| share.value != 0),
+            [0; 1024]
         );
     }
 
@@ -191,15 +261,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn weights_are_respected_within_two_percent(weights in prop::collection::vec(1u16..=100, 1..50)) {
+        fn weights_are_respected_within_two_percent_whoever_is_down(
+            servers in prop::collection::vec((1u16..=100, any::<bool>()), 1..30),
+        ) {
+            let (weights, mut is_up): (Vec<_>, Vec<_>) = servers.into_iter().unzip();
+            is_up[0] = true;
             let names = names(weights.len());
             let shares = shares(&names, &weights);
             let slots = slots_for(&shares);
-            let counts = counts(&fill(&shares, slots), weights.len());
-            let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
-            for (&weight, &count) in weights.iter().zip(&counts) {
+            let table = fill_around(&shares, slots, |share| !is_up[usize::from(share.value)]);
+            let up = weights.iter().zip(&is_up).filter(|&(_, up)| *up);
+            let total: f64 = up.map(|(&weight, _)| f64::from(weight)).sum();
+            for ((&weight, count), up) in weights.iter().zip(counts(&table, weights.len())).zip(is_up) {
                 let fair = f64::from(weight) / total * f64::from(slots);
-                prop_assert!((f64::from(count) / fair - 1.0).abs() <= 0.02, "{count} slots, fair: {fair}");
+                let within = if up { (f64::from(count) / fair - 1.0).abs() <= 0.02 } else { count == 0 };
+                prop_assert!(within, "{count} slots, fair: {fair}, up: {up}");
             }
         }
     }

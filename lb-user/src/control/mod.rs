@@ -4,7 +4,16 @@ pub mod allocator;
 pub mod desired;
 pub mod directory;
 pub mod maglev;
+pub mod predictor_table;
 pub mod reconcile;
+pub mod response_time;
+pub mod round_robin;
+pub mod slow_start;
+pub mod sweep;
 
 pub use desired::{Desired, State};
 pub use reconcile::{Platform, PlatformError, ReconcileError, Reconciler};
+
+/// What configured weights (0 to 1000) are multiplied by where parts of them are to be told apart. The product
+/// fits `u16`.
+pub const WEIGHT_SCALE: u16 = 64;

@@ -7,7 +7,7 @@
 //! The maps are the memory of it all: a [`Reconciler`] that starts reads what an earlier one left there.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
 };
 
@@ -16,16 +16,18 @@ use ipnet::IpNet;
 use lb_common::{
     Address, Binding, Control, Directory, Name, PredictorTable, RealServer, TableBlock,
     VirtualServer,
+    session::{self, ticks},
 };
 
 use super::{
     allocator::Allocator,
-    desired::{self, Desired, LastKnownLinks, Link},
+    desired::{self, Desired, LastKnownLinks, Link, Unbound},
     directory::{self, Image, Place, Service},
-    maglev::{self, Share},
+    predictor_table::{Content, Server},
+    sweep,
 };
 use crate::{
-    config::Forward,
+    config::{Forward, SessionMode},
     dataplane::{Sizes, Tables},
 };
 
@@ -61,6 +63,15 @@ pub enum ReconcileError {
         /// How many are to be bound.
         members: usize,
     },
+    /// More than sessions can tell apart.
+    #[error(
+        "{virtual_server} binds more than {} real servers, counting those that drain: bind fewer",
+        lb_common::session::State::BINDINGS
+    )]
+    TooManyBindings {
+        /// Its name.
+        virtual_server: String,
+    },
     /// No room for even the smallest predictor table.
     #[error("no room for the predictor table of {virtual_server}: raise limits.virtual_servers")]
     PredictorTables {
@@ -87,7 +98,7 @@ pub struct Reconciler<P> {
 struct State {
     virtual_servers: BTreeMap<Identity, Slot>,
     real_servers: HashMap<RealServer, u32>,
-    predictor_tables: HashMap<TableKey, PredictorTable>,
+    predictor_tables: HashMap<Content, PredictorTable>,
     free: Free,
 }
 
@@ -116,6 +127,7 @@ struct Slot {
     id: u32,
     bindings: Bindings,
     table: PredictorTable,
+    order: PredictorTable,
     members: BTreeMap<String, MemberSlot>,
 }
 
@@ -133,10 +145,9 @@ struct MemberSlot {
     counters: u32,
     /// Its entry in `real_servers`, and where that is; `None` until it was first reached.
     entry: Option<(RealServer, u32)>,
+    /// [`Binding::DOWN`], [`Binding::DRAINING`].
+    flags: u32,
 }
-
-/// What a predictor table is made of: name, weight and offset of each member that takes sessions.
-type TableKey = Vec<(String, u16, u16)>;
 
 impl<P: Platform> Reconciler<P> {
     /// Takes over the maps as they are.
@@ -175,6 +186,34 @@ impl<P: Platform> Reconciler<P> {
         Some(slot.members.get(real_server)?.counters)
     }
 
+    /// Whether the maps say that a real server bound to a virtual server takes packets.
+    pub fn is_up(&self, virtual_server: &str, real_server: &str) -> bool {
+        let slot = self.slot(virtual_server);
+        let member = slot.and_then(|slot| slot.members.get(real_server));
+        member.is_some_and(|member| member.binding().keeps_sessions())
+    }
+
+    /// Real servers in the maps that are not among those that `is_bound` to a virtual server, both by name; and the
+    /// indices of their counters.
+    pub fn unbound(
+        &self,
+        is_bound: impl Fn(&str, &str) -> bool,
+    ) -> impl Iterator<Item = (Unbound, u32)> {
+        let slots = self.state.virtual_servers.iter();
+        slots.flat_map(move |(identity, slot)| {
+            let left = slot.members.iter().filter_map(|(server, member)| {
+                let (entry, _) = member.entry.filter(|_| !is_bound(&identity.name, server))?;
+                let unbound = Unbound {
+                    virtual_server: identity.name.clone(),
+                    server: server.clone(),
+                    address: entry.address.into(),
+                };
+                Some((unbound, member.counters))
+            });
+            left.collect::<Vec<_>>()
+        })
+    }
+
     fn slot(&self, name: &str) -> Option<&Slot> {
         let first = Identity {
             name: name.to_owned(),
@@ -200,9 +239,14 @@ impl<P: Platform> Reconciler<P> {
         let plan = Plan::make(&self.tables, self.state.clone(), desired)?;
         for &id in &plan.new_virtual_servers {
             self.platform.reset_virtual_server_counters(id)?;
+            self.tables.sessions.turns.set(id, 0);
         }
         for &index in &plan.new_counters {
             self.platform.reset_binding_counters(index)?;
+            self.tables.sessions.active.set(index, 0);
+        }
+        if plan.suspend_predictors(&self.tables) {
+            self.platform.wait_for_packets();
         }
         if plan.write(&self.tables) {
             self.platform.wait_for_packets();
@@ -234,6 +278,8 @@ struct Garbage {
     bindings: Vec<Bindings>,
     /// Single bindings in ranges that stay.
     members: Vec<u32>,
+    /// Those bindings as sticky clients name them: virtual-server id and offset.
+    offsets: HashSet<(u32, u32)>,
     tables: Vec<PredictorTable>,
 }
 
@@ -269,8 +315,12 @@ impl Plan {
             let old_slot = old_virtual_servers.remove(&identity);
             let mut slot = plan.place(name, wanted, old_slot)?;
             plan.link_members(&mut slot, wanted, &mut old_real_servers)?;
-            replaced_tables.push(slot.table);
-            slot.table = plan.table(tables, name, &slot, wanted, &mut old_tables)?;
+            replaced_tables.extend([slot.table, slot.order]);
+            let servers = slot.servers(wanted);
+            let hash = Content::hash(&servers);
+            slot.table = plan.table(tables, name, hash, slot.table, &mut old_tables)?;
+            let order = Content::order(wanted.predictor, &servers);
+            slot.order = plan.table(tables, name, order, slot.order, &mut old_tables)?;
             plan.virtual_servers
                 .push((slot.id, entry(name, wanted, &slot)));
             plan.state.virtual_servers.insert(identity, slot);
@@ -281,7 +331,7 @@ impl Plan {
             plan.garbage
                 .counters
                 .extend(slot.members.values().map(|member| member.counters));
-            replaced_tables.push(slot.table);
+            replaced_tables.extend([slot.table, slot.order]);
         }
         plan.garbage.real_servers = old_real_servers.into_values().collect();
         plan.garbage.tables = plan.unused(replaced_tables, old_tables);
@@ -316,6 +366,7 @@ impl Plan {
                         capacity: 0,
                     },
                     table: PredictorTable::default(),
+                    order: PredictorTable::default(),
                     members: BTreeMap::new(),
                 }
             }
@@ -332,22 +383,26 @@ impl Plan {
             taken.resize(taken.len().max(offset + 1), false);
             taken[offset] = true;
         }
-        let mut free_offsets =
-            (0..).filter(|&offset| !taken.get(offset).is_some_and(|&taken| taken));
+        let mut free_offsets = (0..session::State::BINDINGS as usize)
+            .filter(|&offset| !taken.get(offset).is_some_and(|&taken| taken));
         slot.members.clear();
         for server in wanted.members.keys() {
             let member = match old_members.get(server) {
                 Some(member) => member.clone(),
                 None => {
-                    let offset = free_offsets
-                        .next()
-                        .and_then(|offset| offset.try_into().ok());
+                    let offset =
+                        free_offsets
+                            .next()
+                            .ok_or_else(|| ReconcileError::TooManyBindings {
+                                virtual_server: name.to_owned(),
+                            })?;
                     let counters = free.binding_counters.allocate(1).ok_or_else(no_room)?;
                     self.new_counters.push(counters);
                     MemberSlot {
-                        offset: offset.ok_or_else(no_room)?,
+                        offset: offset as u16,
                         counters,
                         entry: None,
+                        flags: 0,
                     }
                 }
             };
@@ -379,6 +434,7 @@ impl Plan {
             self.bindings
                 .push((slot.binding(&member), member.binding()));
             self.garbage.members.push(slot.binding(&member));
+            self.garbage.offsets.insert((slot.id, member.offset.into()));
             self.garbage.counters.push(member.counters);
         }
         Ok(slot)
@@ -401,6 +457,11 @@ impl Plan {
             member.entry = match entry {
                 Some(entry) => Some((entry, self.intern(entry, old)?)),
                 None => None,
+            };
+            member.flags = match wanted.state() {
+                desired::State::Up => 0,
+                desired::State::Down => Binding::DOWN,
+                desired::State::Draining => Binding::DRAINING,
             };
         }
         let bindings = slot
@@ -432,36 +493,26 @@ impl Plan {
         Ok(index)
     }
 
-    /// The predictor table over the members that take sessions.
+    /// The predictor table with this content.
     fn table(
         &mut self,
         tables: &Tables,
         name: &str,
-        slot: &Slot,
-        wanted: &desired::VirtualServer,
-        old: &mut HashMap<TableKey, PredictorTable>,
+        content: Option<Content>,
+        current: PredictorTable,
+        old: &mut HashMap<Content, PredictorTable>,
     ) -> Result<PredictorTable, ReconcileError> {
-        let serving = wanted.serving();
-        let key: TableKey = serving
-            .map(|(server, member)| {
-                (
-                    server.to_owned(),
-                    member.weight,
-                    slot.members[server].offset,
-                )
-            })
-            .collect();
-        if key.is_empty() {
+        let Some(content) = content else {
             return Ok(PredictorTable::default());
-        }
-        if let Some(&table) = self.state.predictor_tables.get(&key) {
+        };
+        if let Some(&table) = self.state.predictor_tables.get(&content) {
             return Ok(table);
         }
-        let table = match old.remove(&key) {
+        let table = match old.remove(&content) {
             Some(table) => table,
-            None => self.new_table(tables, name, &key, slot.table)?,
+            None => self.new_table(tables, name, &content, current)?,
         };
-        self.state.predictor_tables.insert(key, table);
+        self.state.predictor_tables.insert(content, table);
         Ok(table)
     }
 
@@ -471,30 +522,16 @@ impl Plan {
         &mut self,
         tables: &Tables,
         name: &str,
-        key: &TableKey,
+        content: &Content,
         current: PredictorTable,
     ) -> Result<PredictorTable, ReconcileError> {
-        let shares: Vec<Share<'_>> = key
-            .iter()
-            .map(|(name, weight, offset)| Share {
-                name,
-                weight: *weight,
-                value: *offset,
-            })
-            .collect();
-        // Where memory is short a coarser table serves, too, if each server still has a slot.
-        let mut slots = maglev::slots_for(&shares);
-        loop {
-            let filled = maglev::fill(&shares, slots);
-            let blocks = filled
-                .chunks_exact(TableBlock::SLOTS)
-                .map(|chunk| TableBlock {
-                    slots: chunk.try_into().expect("a chunk of a block's size"),
-                });
+        // Where memory is short a coarser table serves, too.
+        let mut most = u32::MAX;
+        while let Some((slots, blocks)) = content.fill(most) {
             let is_current = current.slots == slots
                 && (current.first_block..)
-                    .zip(blocks.clone())
-                    .all(|(index, block)| tables.predictor_tables.get(index) == block);
+                    .zip(&blocks)
+                    .all(|(index, &block)| tables.predictor_tables.get(index) == block);
             if is_current {
                 return Ok(current);
             }
@@ -503,26 +540,24 @@ impl Plan {
                 self.blocks.extend((first_block..).zip(blocks));
                 return Ok(PredictorTable { first_block, slots });
             }
-            slots /= 2;
-            if slots < TableBlock::SLOTS as u32 || (slots as usize) < shares.len() {
-                return Err(ReconcileError::PredictorTables {
-                    virtual_server: name.to_owned(),
-                });
-            }
+            most = slots / 2;
         }
+        Err(ReconcileError::PredictorTables {
+            virtual_server: name.to_owned(),
+        })
     }
 
     /// The tables that no virtual server will use.
     fn unused(
         &self,
         replaced: Vec<PredictorTable>,
-        old: HashMap<TableKey, PredictorTable>,
+        old: HashMap<Content, PredictorTable>,
     ) -> Vec<PredictorTable> {
         let mut tables: Vec<_> = replaced.into_iter().chain(old.into_values()).collect();
         tables.sort_unstable_by_key(|table| table.first_block);
         tables.dedup();
-        let used: Vec<_> = self.state.predictor_tables.values().collect();
-        tables.retain(|table| table.slots != 0 && !used.contains(&table));
+        let used: HashSet<_> = self.state.predictor_tables.values().collect();
+        tables.retain(|table| table.slots != 0 && !used.contains(table));
         tables
     }
 
@@ -553,6 +588,24 @@ impl Plan {
         Ok(Some((other, build(other)?)))
     }
 
+    /// Lets new sessions go by the hash where another predictor is to come: a packet that has read the old one must not
+    /// follow the new one's order, which may be of another kind. Whether there may be such packets still.
+    fn suspend_predictors(&self, tables: &Tables) -> bool {
+        let mut suspended = false;
+        for &(index, entry) in &self.virtual_servers {
+            let now = tables.virtual_servers.get(index);
+            let has_order = now.predictor > lb_common::Predictor::SourceHash as u8;
+            if has_order && now.predictor != entry.predictor {
+                let predictor = lb_common::Predictor::Hash as u8;
+                tables
+                    .virtual_servers
+                    .set(index, VirtualServer { predictor, ..now });
+                suspended = true;
+            }
+        }
+        suspended
+    }
+
     /// Carries the plan out, in an order in which each packet finds what it follows. Whether anything
     /// changed that a packet may be following still.
     fn write(&self, tables: &Tables) -> bool {
@@ -570,7 +623,13 @@ impl Plan {
             }
         }
         for &(index, entry) in &self.virtual_servers {
-            if tables.virtual_servers.get(index) != entry {
+            let before = tables.virtual_servers.get(index);
+            if before != entry {
+                // The order is there before the predictor that follows it.
+                let predictor = before.predictor;
+                tables
+                    .virtual_servers
+                    .set(index, VirtualServer { predictor, ..entry });
                 tables.virtual_servers.set(index, entry);
                 changed = true;
             }
@@ -585,8 +644,15 @@ impl Plan {
             for (index, &range) in (place.first_range..).zip(&image.port_ranges) {
                 tables.port_ranges.set(index, range);
             }
+            let control = tables.control.get(0);
             let directory = place.directory;
-            tables.control.set(0, Control { directory });
+            tables.control.set(
+                0,
+                Control {
+                    directory,
+                    ..control
+                },
+            );
             changed = true;
         }
         changed
@@ -595,6 +661,10 @@ impl Plan {
     /// Frees what no packet follows any more.
     fn clean_up(self, tables: &Tables) -> State {
         let mut state = self.state;
+        // Before their ids and offsets become others'.
+        let ids: HashSet<u32> = self.garbage.virtual_servers.iter().copied().collect();
+        let offsets = self.garbage.offsets;
+        sweep::forget(tables, &ids, &offsets);
         for id in self.garbage.virtual_servers {
             tables.virtual_servers.set(id, VirtualServer::zeroed());
             state.free.virtual_servers.release(id, 1);
@@ -664,10 +734,12 @@ impl State {
     fn read_slot(&mut self, tables: &Tables, id: u32, entry: &VirtualServer) -> Slot {
         let free = &mut self.free;
         let _ = free.virtual_servers.reserve(id, 1);
-        if entry.table.slots > 0 {
-            let _ = free
-                .table_blocks
-                .reserve(entry.table.first_block, blocks(entry.table.slots));
+        for table in [entry.table, entry.order] {
+            if table.slots > 0 {
+                let _ = free
+                    .table_blocks
+                    .reserve(table.first_block, blocks(table.slots));
+            }
         }
         let mut bindings = Bindings {
             first: entry.first_binding,
@@ -682,25 +754,27 @@ impl State {
         let mut members = BTreeMap::new();
         for (index, offset) in (bindings.first..bindings.first + bindings.capacity).zip(0..) {
             let binding = tables.bindings.get(index);
-            if binding.real_server == 0 || binding.real_server >= tables.real_servers.len() {
+            let index = binding.index();
+            if index == 0 || index >= tables.real_servers.len() {
                 continue;
             }
-            let real_server = tables.real_servers.get(binding.real_server);
+            let real_server = tables.real_servers.get(index);
             let Some(name) = real_server.name.as_str().filter(|name| !name.is_empty()) else {
                 continue;
             };
             if !free.binding_counters.reserve(binding.counters, 1) {
                 continue;
             }
-            if free.real_servers.reserve(binding.real_server, 1) {
-                self.real_servers.insert(real_server, binding.real_server);
+            if free.real_servers.reserve(index, 1) {
+                self.real_servers.insert(real_server, index);
             }
             members.insert(
                 name.to_owned(),
                 MemberSlot {
                     offset,
                     counters: binding.counters,
-                    entry: Some((real_server, binding.real_server)),
+                    entry: Some((real_server, index)),
+                    flags: binding.real_server & !index,
                 },
             );
         }
@@ -708,6 +782,7 @@ impl State {
             id,
             bindings,
             table: entry.table,
+            order: entry.order,
             members,
         }
     }
@@ -718,12 +793,28 @@ impl Slot {
     fn binding(&self, member: &MemberSlot) -> u32 {
         self.bindings.first + u32::from(member.offset)
     }
+
+    /// The members with a weight.
+    fn servers<'a>(&self, wanted: &'a desired::VirtualServer) -> Vec<Server<'a>> {
+        let serving: HashSet<&str> = wanted.serving().map(|(name, _)| name).collect();
+        let weighted = wanted.members.iter().filter(|(_, it)| it.weight > 0);
+        weighted
+            .map(|(name, member)| Server {
+                name,
+                weight: member.weight,
+                share: member.share,
+                offset: self.members[name].offset,
+                counters: self.members[name].counters,
+                serves: serving.contains(name.as_str()),
+            })
+            .collect()
+    }
 }
 
 impl MemberSlot {
     fn binding(&self) -> Binding {
         Binding {
-            real_server: self.entry.map_or(0, |(_, index)| index),
+            real_server: self.entry.map_or(0, |(_, index)| index) | self.flags,
             counters: self.counters,
         }
     }
@@ -788,14 +879,28 @@ fn spread(network: IpNet) -> u32 {
 }
 
 fn entry(server: &str, wanted: &desired::VirtualServer, slot: &Slot) -> VirtualServer {
+    let session = &wanted.session;
+    let sticky = wanted.sticky.as_ref();
     VirtualServer {
         table: slot.table,
+        order: slot.order,
         first_binding: slot.bindings.first,
+        idle_timeout: match session.mode {
+            SessionMode::Stateful => ticks(session.idle_timeout),
+            SessionMode::Stateless => 0,
+        },
+        sticky_timeout: sticky.map_or(0, |sticky| ticks(sticky.timeout)),
         forward: lb_common::Forward::from(wanted.forward) as u8,
         predictor: lb_common::Predictor::from(wanted.predictor) as u8,
         protocol: wanted.protocol.number(),
-        vip: Address::from(wanted.vip),
+        on_unknown: lb_common::OnUnknown::from(session.on_unknown) as u8,
+        on_down: lb_common::OnDown::from(session.on_down) as u8,
+        sticky_prefix: sticky.map_or(0, |sticky| match wanted.vip {
+            IpAddr::V4(_) => sticky.prefix_v4,
+            IpAddr::V6(_) => sticky.prefix_v6,
+        }),
         binding_capacity: slot.bindings.capacity,
+        vip: Address::from(wanted.vip),
         name: name(server),
         ..VirtualServer::zeroed()
     }

@@ -1,36 +1,29 @@
 //! The interfaces that the balancer serves.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use anyhow::{Context, Result};
-use aya::maps::{HashMap, MapData};
-use lb_common::Interface as InterfaceEntry;
+use lb_common::Interface as Entry;
 use tracing::warn;
 
 use crate::{
     config::Config,
-    dataplane::{Attachments, Pins, Program},
+    dataplane::{Array, Attachments, Pins, Program},
     net::{View, solicited::Memberships},
 };
 
 /// What is set up on the interfaces: the program, the MAC address that it answers with, and the groups
 /// that questions for IPv6 VIPs are sent to.
+#[derive(Default)]
 pub struct Interfaces {
-    map: HashMap<MapData, u32, [u8; size_of::<InterfaceEntry>()]>,
     attachments: Attachments,
     memberships: Memberships,
 }
 
 impl Interfaces {
-    /// Nothing is set up yet.
-    pub fn new(map: HashMap<MapData, u32, [u8; size_of::<InterfaceEntry>()]>) -> Self {
-        Self {
-            map,
-            attachments: Attachments::default(),
-            memberships: Memberships::default(),
-        }
-    }
-
     /// Attaches the program to the interfaces of the configuration that don't have it. It answers for no VIP there
     /// until [`Self::settle`].
     pub fn attach(&mut self, balancer: &mut Program, pins: &Pins, config: &Config) -> Result<()> {
@@ -50,6 +43,7 @@ impl Interfaces {
         &mut self,
         balancer: &mut Program,
         pins: &Pins,
+        map: &Array<Entry>,
         config: &Config,
         network: &View,
     ) -> Result<()> {
@@ -57,8 +51,8 @@ impl Interfaces {
             let interfaces = config.interfaces.iter();
             interfaces.filter_map(|interface| network.interfaces.get(&interface.name))
         };
-        self.write_macs(known().filter_map(|known| Some((known.ifindex, known.mac?))))
-            .context("can't write the map interfaces")?;
+        let macs = known().filter_map(|known| Some((known.ifindex, known.mac?)));
+        write_macs(map, &macs.collect())?;
         self.attachments
             .retain(balancer, pins, &config.interfaces)?;
         let vips = config
@@ -79,21 +73,27 @@ impl Interfaces {
     pub fn detach_all(&mut self, balancer: &mut Program, pins: &Pins) -> Result<()> {
         Ok(self.attachments.retain(balancer, pins, &[])?)
     }
+}
 
-    fn write_macs(&mut self, macs: impl Iterator<Item = (u32, [u8; 6])>) -> Result<()> {
-        let mut stale: BTreeSet<u32> = self.map.keys().collect::<Result<_, _>>()?;
-        for (ifindex, mac) in macs {
-            stale.remove(&ifindex);
-            let entry = InterfaceEntry {
-                mac,
-                reserved: [0; 2],
-            };
-            self.map
-                .insert(ifindex, bytemuck::cast::<_, [u8; 8]>(entry), 0)?;
-        }
-        for ifindex in stale {
-            self.map.remove(&ifindex)?;
-        }
-        Ok(())
+/// Writes the map `interfaces`.
+fn write_macs(map: &Array<Entry>, macs: &BTreeMap<u32, [u8; 6]>) -> Result<()> {
+    let mut entries = vec![Entry::default(); Entry::SLOTS as usize];
+    for (&ifindex, &mac) in macs {
+        let mut places = (0..Entry::PLACES).map(|number| Entry::place(ifindex, number) as usize);
+        let free = places.find(|&place| entries[place].ifindex == 0);
+        let place = free.with_context(|| {
+            format!("no place in the map interfaces for interface {ifindex}: use fewer interfaces")
+        })?;
+        entries[place] = Entry {
+            ifindex,
+            mac,
+            ..Entry::default()
+        };
     }
+    for (index, entry) in (0..).zip(entries) {
+        if map.get(index) != entry {
+            map.set(index, entry);
+        }
+    }
+    Ok(())
 }

@@ -1,9 +1,12 @@
 //! The daemon: one task that owns everything and turns each event into a state of the maps.
 
 mod config_file;
+mod health;
 mod interfaces;
 mod rates;
 mod report;
+pub mod session_list;
+pub mod sessions;
 
 use std::{
     collections::HashSet,
@@ -11,30 +14,42 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::{
-    select,
+    join, select,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tracing::{error, info, warn};
 
-use self::{config_file::ConfigFile, interfaces::Interfaces, rates::Rates};
+use self::{
+    config_file::ConfigFile, health::Health, interfaces::Interfaces, rates::Rates, report::Changes,
+    sessions::Sessions,
+};
 use crate::{
     api::server::{self, Request},
-    config::{self, Config},
-    control::{Desired, Reconciler, desired::desired},
+    config::{self, Config, Limits},
+    control::{
+        Desired, Reconciler,
+        desired::{Unbound, desired},
+        response_time::AllResponseTimes,
+        slow_start::SlowStarts,
+    },
     dataplane::{CounterMaps, Pins, Program, Sizes, attach, load},
     net::{self, Targets, Unreachable, View},
 };
 
-/// How long a new balancer waits for its real servers' MAC addresses before it takes packets.
+/// How long a new balancer waits for its real servers' MAC addresses, and for their first health checks, before it takes
+/// packets.
 const FIRST_ANSWERS: Duration = Duration::from_secs(1);
 const SAMPLE_RATES_EVERY: Duration = Duration::from_secs(1);
+const SWEEP_EVERY: Duration = Duration::from_millis(100);
+/// What may fail when the limits are set.
+const RANDOM: &str = "can't get a random number";
 
 /// Runs until SIGTERM or SIGINT, which leave forwarding in place, or until a client asks to stop it.
 pub async fn run(config_path: &Path) -> Result<()> {
@@ -70,12 +85,15 @@ struct Events {
     interrupt: tokio::signal::unix::Signal,
     config_file: ConfigFile,
     sample: tokio::time::Interval,
+    sweep: tokio::time::Interval,
 }
 
 impl Events {
     fn new(config_path: &Path) -> Result<Self> {
         let mut sample = interval(SAMPLE_RATES_EVERY);
         sample.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweep = interval(SWEEP_EVERY);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             reload: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
@@ -83,6 +101,7 @@ impl Events {
             config_file: ConfigFile::watch(config_path)
                 .with_context(|| format!("can't watch {}", config_path.display()))?,
             sample,
+            sweep,
         })
     }
 }
@@ -94,9 +113,16 @@ struct Daemon {
     config: Rc<Config>,
     targets: watch::Sender<Targets>,
     network: watch::Receiver<View>,
+    health: Health,
     desired: Desired,
     reconciler: Reconciler<CounterMaps>,
     interfaces: Interfaces,
+    sessions: Sessions,
+    slow_starts: SlowStarts,
+    /// When a real server that came up lately is due for a larger share.
+    next_share: Option<Instant>,
+    response_times: AllResponseTimes,
+    changes: Changes,
     rates: Rates,
     balancer: Program,
     pins: Pins,
@@ -109,11 +135,12 @@ impl Daemon {
         config: Config,
         pins: Pins,
     ) -> Result<Self> {
-        let (targets, receiver) = watch::channel(targets(&config));
+        let (targets, receiver) = watch::channel(targets(&config, &[]));
         let network = net::watch(receiver).await?;
         attach::check_links(&pins, &network.borrow(), &config.interfaces)?;
         let sizes = Sizes::new(&config.limits);
         let loaded = load::load(&pins, &sizes)?;
+        loaded.tables.set_limits(&config.limits).context(RANDOM)?;
         let reconciler = Reconciler::new(loaded.tables, &sizes, loaded.counters);
         let mut daemon = Self {
             config_path: config_path.to_owned(),
@@ -121,15 +148,22 @@ impl Daemon {
             config: Rc::new(config),
             targets,
             network,
+            health: Health::start()?,
             desired: Desired::default(),
             reconciler,
-            interfaces: Interfaces::new(loaded.interfaces),
+            interfaces: Interfaces::default(),
+            sessions: Sessions::new(&sizes),
+            slow_starts: SlowStarts::default(),
+            next_share: None,
+            response_times: AllResponseTimes::default(),
+            changes: Changes::default(),
             rates: Rates::default(),
             balancer: loaded.balancer,
             pins,
         };
-        daemon.wait_for_first_answers().await;
         let config = Rc::clone(&daemon.config);
+        daemon.watch(&config, &[]);
+        daemon.wait_for_first_answers().await;
         daemon.reconcile(&config)?;
         daemon.balancer.pin(&daemon.pins)?;
         daemon.attach(&config)?;
@@ -151,9 +185,16 @@ impl Daemon {
                     changed.context("the network is not watched any more")?;
                     self.follow_network();
                 }
-                _ = events.sample.tick() => self.sample_rates(),
+                changed = self.health.follow(&mut self.response_times) => {
+                    if changed? {
+                        self.reconcile_again();
+                    }
+                }
+                _ = events.sample.tick() => self.sample(),
+                _ = events.sweep.tick() => self.sweep(),
                 Some(request) = incoming.recv() => match request {
                     Request::Status(answer) => drop(answer.send(self.status())),
+                    Request::Sessions(filter, answer) => drop(answer.send(self.sessions(&filter))),
                     Request::Stop(answer) => return self.stop(answer).await,
                 },
                 _ = events.terminate.recv() => break,
@@ -177,17 +218,67 @@ impl Daemon {
                 !matches!(next_hop, Err(Unreachable::Resolving { .. })) || known.contains(address)
             })
         };
-        let _ = timeout(FIRST_ANSWERS, self.network.wait_for(settled)).await;
+        // The view that it lends must be given back: nobody can send another one meanwhile.
+        let network = async { drop(self.network.wait_for(settled).await) };
+        let health = self
+            .health
+            .wait_for_first_outcomes(&mut self.response_times);
+        let _ = timeout(FIRST_ANSWERS, async { join!(network, health) }).await;
     }
 
     /// Makes the maps say what `config` and the network ask for, and tells what changed its state.
     fn reconcile(&mut self, config: &Config) -> Result<()> {
+        let unbound = self.sessions.unbound(&self.reconciler, config);
+        self.watch(config, &unbound);
         let known = self.reconciler.last_known_links();
-        let next = desired(config, &self.network.borrow_and_update(), &known);
+        let network = self.network.borrow_and_update().clone();
+        let mut next = desired(config, &network, &known, &unbound, self.health.states());
+        let now = Instant::now();
+        let mut slow_starts = self.slow_starts.clone();
+        let due = slow_starts.apply(&self.desired, &mut next, now);
+        self.next_share = due.map(|due| now + due);
+        self.response_times.apply(&mut next);
         self.reconciler.apply(&next)?;
-        report::log_changes(&self.desired, &next);
+        self.slow_starts = slow_starts;
+        self.changes.log(&self.desired, &next, now);
         self.desired = next;
         Ok(())
+    }
+
+    /// As [`Self::reconcile`], for the configuration that holds: there is nobody to tell of an error but the log.
+    fn reconcile_again(&mut self) {
+        let config = Rc::clone(&self.config);
+        if let Err(error) = self.reconcile(&config) {
+            error!("{error:#}");
+        }
+    }
+
+    /// Lets the network be asked for the real servers' addresses, and checks their health.
+    fn watch(&mut self, config: &Config, unbound: &[Unbound]) {
+        self.health.check(config, unbound, &self.reconciler);
+        let addresses = targets(config, unbound);
+        self.targets.send_if_modified(|watched| {
+            let is_new = *watched != addresses;
+            *watched = addresses;
+            is_new
+        });
+    }
+
+    /// Takes sessions away that are over, and what waited for that.
+    fn sweep(&mut self) {
+        let has_room = self.sessions.sweep(&self.reconciler);
+        let is_due = self.next_share.is_some_and(|due| due <= Instant::now());
+        if has_room || is_due {
+            self.reconcile_again();
+        }
+    }
+
+    /// What is due each second: weights by response time follow no faster.
+    fn sample(&mut self) {
+        self.sample_rates();
+        if self.response_times.would_change(&self.desired) {
+            self.reconcile_again();
+        }
     }
 
     /// Attaches the balancer to the interfaces of `config`.
@@ -201,6 +292,7 @@ impl Daemon {
         self.interfaces.settle(
             &mut self.balancer,
             &self.pins,
+            &self.reconciler.tables().interfaces,
             &self.config,
             &self.network.borrow(),
         )
@@ -208,12 +300,9 @@ impl Daemon {
 
     /// The network changed: interfaces may have come, and real servers moved.
     fn follow_network(&mut self) {
-        let config = Rc::clone(&self.config);
-        if let Err(error) = self.reconcile(&config) {
-            error!("{error:#}");
-        }
+        self.reconcile_again();
         self.interfaces
-            .follow(&mut self.balancer, &self.pins, &config);
+            .follow(&mut self.balancer, &self.pins, &self.config);
         if let Err(error) = self.settle_interfaces() {
             warn!("{error:#}");
         }
@@ -240,13 +329,20 @@ impl Daemon {
         for (setting, same) in [
             ("pin_path", next.pin_path == self.config.pin_path),
             ("control", next.control == self.config.control),
-            ("limits", next.limits == self.config.limits),
         ] {
             ensure!(
                 same,
                 "{setting} needs restart: it can't be changed while lb runs"
             );
         }
+        let same_sizes = Limits {
+            cps_per_cpu: next.limits.cps_per_cpu,
+            ..self.config.limits
+        };
+        ensure!(
+            next.limits == same_sizes,
+            "limits needs restart after `lb stop`, which ends forwarding and forgets all sessions: of limits only cps_per_cpu can be changed while lb runs"
+        );
         for interface in &next.interfaces {
             if !self
                 .network
@@ -263,12 +359,16 @@ impl Daemon {
                 interface.name
             );
         }
-        self.targets.send_replace(targets(&next));
+        self.watch(&next, &[]);
         // What may fail comes first, what takes something away last.
         let applied = self.attach(&next).and_then(|()| self.reconcile(&next));
         match applied {
-            Ok(()) => self.config = Rc::new(next),
-            Err(_) => drop(self.targets.send_replace(targets(&self.config))),
+            Ok(()) => {
+                let tables = self.reconciler.tables();
+                tables.set_limits(&next.limits).context(RANDOM)?;
+                self.config = Rc::new(next);
+            }
+            Err(_) => self.watch(&Rc::clone(&self.config), &[]),
         }
         if let Err(error) = self.settle_interfaces() {
             warn!("{error:#}");
@@ -294,10 +394,9 @@ impl Daemon {
     }
 }
 
-fn targets(config: &Config) -> Targets {
-    config
-        .real_servers
-        .values()
-        .map(|server| server.address)
-        .collect()
+/// Whose MAC addresses are needed.
+fn targets(config: &Config, unbound: &[Unbound]) -> Targets {
+    let servers = config.real_servers.values().map(|server| server.address);
+    let unbound = unbound.iter().map(|server| server.address);
+    servers.chain(unbound).collect()
 }

@@ -4,15 +4,24 @@ use std::{collections::HashMap, time::Instant};
 
 use lb_common::Counters;
 
-use crate::api::status::Traffic;
-
 /// What a counter belongs to: a virtual server, or a real server bound to it.
 pub type Counted = (String, Option<String>);
 
-/// The counters as they were at the last two samples.
+/// What was counted in a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rate {
+    /// Forwarded packets.
+    pub packets: u64,
+    /// Bits of those.
+    pub bits: u64,
+    /// Sessions that began.
+    pub sessions: u64,
+}
+
+/// The counters as they were at the last sample, and how fast they grew until then.
 #[derive(Default)]
 pub struct Rates {
-    traffic: HashMap<Counted, Traffic>,
+    counted: HashMap<Counted, (Counters, Rate)>,
     sampled: Option<Instant>,
 }
 
@@ -26,29 +35,29 @@ impl Rates {
             let grown = now.saturating_sub(before) as f64;
             seconds.map_or(0, |seconds| (grown / seconds).round() as u64)
         };
-        let traffic = counters.map(|(key, counters)| {
-            let before = self.traffic.get(&key);
-            let packets = before.map_or(counters.packets, |before| before.packets);
-            let bytes = before.map_or(counters.bytes, |before| before.bytes);
-            let traffic = Traffic {
-                packets: counters.packets,
-                bytes: counters.bytes,
-                packets_per_second: rate(counters.packets, packets),
-                bits_per_second: 8 * rate(counters.bytes, bytes),
+        let counted = counters.map(|(key, counters)| {
+            let (before, _) = self
+                .counted
+                .get(&key)
+                .copied()
+                .unwrap_or((counters, Rate::default()));
+            let rate = Rate {
+                packets: rate(counters.packets, before.packets),
+                bits: 8 * rate(counters.bytes, before.bytes),
+                sessions: rate(counters.sessions, before.sessions),
             };
-            (key, traffic)
+            (key, (counters, rate))
         });
-        self.traffic = traffic.collect();
+        self.counted = counted.collect();
         self.sampled = Some(now);
     }
 
-    /// What was forwarded until `counters` were read just now, and the rates at the last sample.
-    pub fn traffic(&self, key: &Counted, counters: Counters) -> Traffic {
-        Traffic {
-            packets: counters.packets,
-            bytes: counters.bytes,
-            ..self.traffic.get(key).copied().unwrap_or_default()
-        }
+    /// The rates at the last sample.
+    pub fn of(&self, key: &Counted) -> Rate {
+        self.counted
+            .get(key)
+            .map(|&(_, rate)| rate)
+            .unwrap_or_default()
     }
 }
 
@@ -62,43 +71,38 @@ mod tests {
         ("shop".to_owned(), None)
     }
 
-    fn counters(packets: u64, bytes: u64) -> Counters {
-        Counters { packets, bytes }
+    fn counters(packets: u64, bytes: u64, sessions: u64) -> Counters {
+        Counters {
+            packets,
+            bytes,
+            sessions,
+            reserved: 0,
+        }
     }
 
     #[test]
     fn a_rate_is_the_growth_between_two_samples() {
         let start = Instant::now();
         let mut rates = Rates::default();
-        rates.sample([(key(), counters(100, 10_000))].into_iter(), start);
-        assert_eq!(
-            rates
-                .traffic(&key(), counters(100, 10_000))
-                .packets_per_second,
-            0
-        );
+        rates.sample([(key(), counters(100, 10_000, 10))].into_iter(), start);
+        assert_eq!(rates.of(&key()), Rate::default());
         let later = start + Duration::from_secs(2);
-        rates.sample([(key(), counters(300, 50_000))].into_iter(), later);
-        let traffic = rates.traffic(&key(), counters(301, 50_100));
-        assert_eq!((traffic.packets, traffic.bytes), (301, 50_100));
-        assert_eq!(
-            (traffic.packets_per_second, traffic.bits_per_second),
-            (100, 160_000)
-        );
+        rates.sample([(key(), counters(300, 50_000, 16))].into_iter(), later);
+        let expected = Rate {
+            packets: 100,
+            bits: 160_000,
+            sessions: 3,
+        };
+        assert_eq!(rates.of(&key()), expected);
     }
 
     #[test]
     fn a_counter_that_began_anew_has_no_rate() {
         let start = Instant::now();
         let mut rates = Rates::default();
-        rates.sample([(key(), counters(100, 10_000))].into_iter(), start);
-        rates.sample(
-            [(key(), counters(5, 500))].into_iter(),
-            start + Duration::from_secs(1),
-        );
-        assert_eq!(
-            rates.traffic(&key(), counters(5, 500)).packets_per_second,
-            0
-        );
+        rates.sample([(key(), counters(100, 10_000, 10))].into_iter(), start);
+        let later = start + Duration::from_secs(1);
+        rates.sample([(key(), counters(5, 500, 1))].into_iter(), later);
+        assert_eq!(rates.of(&key()), Rate::default());
     }
 }

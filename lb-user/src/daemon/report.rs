@@ -1,13 +1,26 @@
 //! What the daemon says of itself: the status, and log lines for changes of state.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
 
-use lb_common::Counters;
+use aya::maps::MapError;
+use lb_common::{Counters, DropReason, SessionEvent};
 use tracing::{info, warn};
 
-use super::{Daemon, rates::Counted};
+use super::{
+    Daemon,
+    rates::Counted,
+    session_list::{self, SessionList},
+};
 use crate::{
-    api::status::{RealServer, Sessions, Status, VirtualServer},
+    api::{
+        server::Lines,
+        sessions::Filter,
+        status::{RealServer, SessionTable, Sessions, Status, Traffic, VirtualServer},
+    },
+    config,
     control::{Desired, State, desired::Member},
 };
 
@@ -15,49 +28,102 @@ impl Daemon {
     /// The state of everything now.
     pub(super) fn status(&self) -> Status {
         let virtual_servers = self.config.virtual_servers.iter().map(|server| {
-            let wanted = &self.desired.virtual_servers[&server.name];
-            let real_servers = server.bind.iter().map(|binding| {
-                let member = &wanted.members[&binding.server];
-                let key = (server.name.clone(), Some(binding.server.clone()));
-                RealServer {
-                    name: binding.server.clone(),
-                    address: member.address,
-                    weight: member.weight,
-                    state: member.state().to_string(),
-                    reason: member.link.clone().err().unwrap_or_default(),
-                    checks: Vec::new(),
-                    sessions: Sessions::default(),
-                    traffic: self.rates.traffic(&key, self.read_counters(&key)),
-                }
-            });
-            let key = (server.name.clone(), None);
+            let name = &server.name;
+            let wanted = &self.desired.virtual_servers[name];
+            let bound = server.bind.iter().map(|binding| &binding.server);
+            let is_bound = |name: &&String| server.bind.iter().any(|it| it.server == **name);
+            let is_left = |real: &&String| !is_bound(real) && self.has_sessions(name, real);
+            let left = wanted.members.keys().filter(is_left);
+            let real_servers: Vec<_> = bound
+                .chain(left)
+                .map(|real_server| {
+                    self.real_server(server, real_server, &wanted.members[real_server])
+                })
+                .collect();
+            let active = real_servers.iter().map(|real| real.sessions.active).sum();
+            let (sessions, traffic) = self.counted((name.clone(), None), active);
             VirtualServer {
-                name: server.name.clone(),
+                name: name.clone(),
                 vip: server.vip,
                 protocol: server.protocol.to_string(),
                 port: server.ports.clone(),
                 forward: server.forward.to_string(),
                 predictor: server.predictor.to_string(),
                 state: wanted.state().to_string(),
-                sessions: Sessions::default(),
-                traffic: self.rates.traffic(&key, self.read_counters(&key)),
-                real_servers: real_servers.collect(),
+                sessions,
+                traffic,
+                real_servers,
             }
         });
-        let drops = self.reconciler.platform().drops().unwrap_or_else(|error| {
-            warn!(
-                "can't read the map drop_counters: {:#}",
-                anyhow::Error::from(error)
-            );
-            Vec::new()
-        });
+        let maps = self.reconciler.platform();
+        let drops = unless_unreadable("drop_counters", maps.drops());
+        let events = unless_unreadable("session_events", maps.session_events());
+        let limits = &self.config.limits;
         Status {
             virtual_servers: virtual_servers.collect(),
-            drops: drops
-                .into_iter()
-                .map(|(reason, count)| (reason.name().to_owned(), count))
-                .collect::<BTreeMap<_, _>>(),
+            session_table: SessionTable {
+                capacity_v4: limits.sessions,
+                capacity_v6: limits.sessions_v6,
+                events: by_name(events, SessionEvent::name),
+            },
+            drops: by_name(drops, DropReason::name),
         }
+    }
+
+    /// A real server of a virtual server.
+    fn real_server(
+        &self,
+        virtual_server: &config::VirtualServer,
+        name: &str,
+        member: &Member,
+    ) -> RealServer {
+        let counters = self.reconciler.binding_counters(&virtual_server.name, name);
+        let active = counters.map(|index| self.reconciler.tables().sessions.active(index));
+        let key = (virtual_server.name.clone(), Some(name.to_owned()));
+        let (sessions, traffic) = self.counted(key, active.unwrap_or_default());
+        RealServer {
+            name: name.to_owned(),
+            address: member.address,
+            weight: member.weight,
+            state: member.state().to_string(),
+            reason: member.link.clone().err().unwrap_or_default(),
+            checks: self.health.status(member.address, &virtual_server.health),
+            sessions,
+            traffic,
+        }
+    }
+
+    /// Whether a real server has sessions of a virtual server, closing ones among them.
+    fn has_sessions(&self, virtual_server: &str, real_server: &str) -> bool {
+        let counters = self
+            .reconciler
+            .binding_counters(virtual_server, real_server);
+        let active = |index| self.reconciler.tables().sessions.active(index) > 0;
+        counters.is_some_and(|index| active(index) || self.sessions.counted(index) > 0)
+    }
+
+    /// What was counted, and how fast that grows.
+    fn counted(&self, key: Counted, active: u64) -> (Sessions, Traffic) {
+        let counters = self.read_counters(&key);
+        let rate = self.rates.of(&key);
+        let sessions = Sessions {
+            active,
+            total: counters.sessions,
+            per_second: rate.sessions,
+        };
+        let traffic = Traffic {
+            packets: counters.packets,
+            bytes: counters.bytes,
+            packets_per_second: rate.packets,
+            bits_per_second: rate.bits,
+        };
+        (sessions, traffic)
+    }
+
+    /// Lines of JSON for the sessions that `filter` asks for; or what it names that nobody has.
+    pub(super) fn sessions(&self, filter: &Filter) -> Result<Lines, String> {
+        session_list::check(filter, &self.config, &self.desired)?;
+        Ok(Box::new(SessionList::new(self.reconciler.tables(), filter)))
     }
 
     /// Remembers the counters, for rates.
@@ -101,32 +167,105 @@ impl Daemon {
     }
 }
 
-/// Logs what is up, down or draining now and wasn't before.
-pub(super) fn log_changes(before: &Desired, now: &Desired) {
-    for (name, server) in &now.virtual_servers {
-        let old = before.virtual_servers.get(name);
-        for (member_name, member) in &server.members {
-            let old = old.and_then(|old| old.members.get(member_name));
-            log_member(name, member_name, old, member);
-        }
-        let state = server.state();
-        if old.map(|old| old.state()) != Some(state) {
-            match state {
-                State::Down => warn!(virtual_server = %name, "down"),
-                _ => info!(virtual_server = %name, "{state}"),
+fn by_name<T>(counts: Vec<(T, u64)>, name: impl Fn(T) -> &'static str) -> BTreeMap<String, u64> {
+    let counts = counts.into_iter();
+    counts
+        .map(|(what, count)| (name(what).to_owned(), count))
+        .collect()
+}
+
+/// What was read, or nothing and a warning.
+fn unless_unreadable<T: Default>(map: &str, read: Result<T, MapError>) -> T {
+    read.unwrap_or_else(|error| {
+        warn!("can't read the map {map}: {:#}", anyhow::Error::from(error));
+        T::default()
+    })
+}
+
+/// What changes its state, for the log.
+#[derive(Default)]
+pub struct Changes {
+    /// Since when real servers are in their states, by the names of virtual server and real server.
+    since: HashMap<(String, String), Instant>,
+}
+
+impl Changes {
+    /// Logs what is up, down or draining `now` and wasn't before.
+    pub fn log(&mut self, before: &Desired, next: &Desired, now: Instant) {
+        let mut since = HashMap::new();
+        for (name, server) in &next.virtual_servers {
+            let old = before.virtual_servers.get(name);
+            for (member_name, member) in &server.members {
+                let key = (name.clone(), member_name.clone());
+                let old = old.and_then(|old| old.members.get(member_name));
+                let old = old.zip(self.since.get(&key).copied());
+                log_member(&key, old, member, now);
+                let same = old.filter(|(old, _)| old.state() == member.state());
+                since.insert(key, same.map_or(now, |(_, since)| since));
+            }
+            let state = server.state();
+            if old.map(|old| old.state()) != Some(state) {
+                match state {
+                    State::Down => warn!(virtual_server = %name, "down"),
+                    _ => info!(virtual_server = %name, "{state}"),
+                }
             }
         }
+        for name in before.virtual_servers.keys() {
+            if !next.virtual_servers.contains_key(name) {
+                info!(virtual_server = %name, "gone, with its sessions");
+            }
+        }
+        self.since = since;
     }
 }
 
-fn log_member(virtual_server: &str, real_server: &str, before: Option<&Member>, now: &Member) {
-    let reason = now.link.as_ref().err();
-    let same_reason = before.map(|before| before.link.as_ref().err()) == Some(reason);
-    if before.map(Member::state) == Some(now.state()) && same_reason {
-        return;
-    }
+fn log_member(
+    (virtual_server, real_server): &(String, String),
+    before: Option<(&Member, Instant)>,
+    member: &Member,
+    now: Instant,
+) {
+    let state = member.state();
+    let reason = member.link.as_ref().err();
+    let lasted = match before {
+        Some((before, since)) if before.state() != state => {
+            let lasted = shown(now.duration_since(since));
+            format!(" ({} for {lasted})", before.state())
+        }
+        Some((before, _)) if before.link.as_ref().err() == reason => return,
+        _ => String::new(),
+    };
     match reason {
-        Some(reason) => warn!(%virtual_server, %real_server, "down: {reason}"),
-        None => info!(%virtual_server, %real_server, "{}", now.state()),
+        Some(reason) => warn!(%virtual_server, %real_server, "down{lasted}: {reason}"),
+        None => info!(%virtual_server, %real_server, "{state}{lasted}"),
+    }
+}
+
+/// A duration as precise as a person wants it.
+fn shown(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0..10) => format!("{:.1}s", duration.as_secs_f64()),
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
+        (hours, minutes, _) => format!("{hours}h{minutes}m"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(2_449, "2.4s")]
+    #[case(59_999, "59s")]
+    #[case(192_000, "3m12s")]
+    #[case(7_385_000, "2h3m")]
+    #[case(360_000_000, "100h0m")]
+    fn durations_are_shown_as_people_say_them(#[case] millis: u64, #[case] text: &str) {
+        assert_eq!(shown(Duration::from_millis(millis)), text);
     }
 }

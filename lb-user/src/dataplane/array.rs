@@ -85,7 +85,7 @@ impl<T: Pod> Array<T> {
         let mut entry = T::zeroed();
         for (copy, word) in bytemuck::bytes_of_mut(&mut entry)
             .chunks_exact_mut(8)
-            .zip(self.entry(index))
+            .zip(self.words(index))
         {
             copy.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
         }
@@ -101,7 +101,7 @@ impl<T: Pod> Array<T> {
     pub fn set(&self, index: u32, value: T) {
         for (new, word) in bytemuck::bytes_of(&value)
             .chunks_exact(8)
-            .zip(self.entry(index))
+            .zip(self.words(index))
             .rev()
         {
             let new = u64::from_ne_bytes(new.try_into().expect("a chunk of 8 bytes"));
@@ -115,10 +115,15 @@ impl<T: Pod> Array<T> {
     ///
     /// If there is none.
     pub fn entry_ptr(&self, index: u32) -> *const T {
-        self.entry(index).as_ptr().cast()
+        self.words(index).as_ptr().cast()
     }
 
-    fn entry(&self, index: u32) -> &[AtomicU64] {
+    /// The entry at `index`, as words that packets may change.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn words(&self, index: u32) -> &[AtomicU64] {
         assert!(
             index < self.len,
             "index {index} of an array of {}",

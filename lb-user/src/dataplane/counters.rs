@@ -3,7 +3,7 @@
 use std::{io, thread, time::Duration};
 
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuValues};
-use lb_common::{Counters, DropReason};
+use lb_common::{Counters, DropReason, SessionEvent};
 use tracing::warn;
 
 use crate::control::{Platform, PlatformError};
@@ -11,12 +11,17 @@ use crate::control::{Platform, PlatformError};
 /// The counter maps.
 pub struct CounterMaps {
     /// By virtual-server id.
-    pub(super) virtual_servers: PerCpuArray<MapData, [u64; 2]>,
+    pub(super) virtual_servers: PerCpuArray<MapData, Words>,
     /// By [`lb_common::Binding::counters`].
-    pub(super) bindings: PerCpuArray<MapData, [u64; 2]>,
+    pub(super) bindings: PerCpuArray<MapData, Words>,
     /// By [`DropReason`].
     pub(super) drops: PerCpuArray<MapData, u64>,
+    /// By [`SessionEvent`].
+    pub(super) session_events: PerCpuArray<MapData, u64>,
 }
+
+/// [`Counters`], as one CPU has them.
+type Words = [u64; size_of::<Counters>() / 8];
 
 impl CounterMaps {
     /// What a virtual server forwarded.
@@ -39,18 +44,35 @@ impl CounterMaps {
             })
             .collect()
     }
+
+    /// How often each thing happened to the session table.
+    pub fn session_events(&self) -> Result<Vec<(SessionEvent, u64)>, MapError> {
+        SessionEvent::ALL
+            .into_iter()
+            .map(|event| {
+                let counts = self.session_events.get(&(event as u32), 0)?;
+                Ok((event, counts.iter().sum()))
+            })
+            .collect()
+    }
 }
 
-fn sum(map: &PerCpuArray<MapData, [u64; 2]>, index: u32) -> Result<Counters, MapError> {
-    let add = |sum: Counters, &[packets, bytes]: &[u64; 2]| Counters {
-        packets: sum.packets + packets,
-        bytes: sum.bytes + bytes,
+fn sum(map: &PerCpuArray<MapData, Words>, index: u32) -> Result<Counters, MapError> {
+    let add = |sum: Counters, &words: &Words| {
+        let cpu: Counters = bytemuck::cast(words);
+        Counters {
+            packets: sum.packets + cpu.packets,
+            bytes: sum.bytes + cpu.bytes,
+            // A CPU that takes back what another one has counted is below zero.
+            sessions: sum.sessions.wrapping_add(cpu.sessions),
+            reserved: 0,
+        }
     };
     Ok(map.get(&index, 0)?.iter().fold(Counters::default(), add))
 }
 
-fn reset(map: &mut PerCpuArray<MapData, [u64; 2]>, index: u32) -> Result<(), PlatformError> {
-    let zeros = vec![[0; 2]; aya::util::nr_cpus().map_err(|(_, error)| error)?];
+fn reset(map: &mut PerCpuArray<MapData, Words>, index: u32) -> Result<(), PlatformError> {
+    let zeros = vec![Words::default(); aya::util::nr_cpus().map_err(|(_, error)| error)?];
     Ok(map.set(index, PerCpuValues::try_from(zeros)?, 0)?)
 }
 

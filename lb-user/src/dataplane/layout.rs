@@ -1,11 +1,14 @@
 //! Which maps there are, and of what shape: what a pinned map must be like to be taken over.
 
-use std::path::PathBuf;
+use std::{
+    fmt::{self, Display},
+    path::PathBuf,
+};
 
 use aya::maps::MapType;
 use lb_common::{
-    Binding, Control, Counters, Datagram, DropReason, ErrorBudget, FirstFragment, Interface,
-    PortRange, RealServer, TableBlock, Vip, VipBucket, VirtualServer,
+    Binding, BucketV4, BucketV6, Budget, Control, Counters, Datagram, DropReason, FirstFragment,
+    Interface, PortRange, RealServer, SessionEvent, TableBlock, Vip, VipBucket, VirtualServer,
 };
 
 use super::Sizes;
@@ -21,6 +24,21 @@ pub struct Shape {
     pub value_size: u32,
     /// How many entries.
     pub max_entries: u32,
+}
+
+impl Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kind,
+            key_size,
+            value_size,
+            max_entries,
+        } = self;
+        write!(
+            f,
+            "{max_entries} entries of {key_size} and {value_size} bytes ({kind:?})"
+        )
+    }
 }
 
 /// A map by its name, in the object file and below `pin_path`.
@@ -48,7 +66,7 @@ impl MapLayout {
 /// A pinned map of another shape, left by another version or another configuration.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the pinned map {path} is {found:?}, but this version with these limits needs {needed:?}: restore the limits, or remove the pins (`lb stop`, `lb decap --stop`) and start again"
+    "the pinned map {path} has {found}, but this version with these limits needs {needed}: restore the limits, or end forwarding and forget all that is pinned (`lb stop`, `lb decap --stop`) and start again"
 )]
 pub struct Incompatible {
     /// Where it is.
@@ -60,11 +78,11 @@ pub struct Incompatible {
 }
 
 /// All maps of the balancer.
-pub fn maps(sizes: &Sizes) -> [MapLayout; 15] {
+pub fn maps(sizes: &Sizes) -> [MapLayout; 23] {
     fn map<V>(name: &'static str, kind: MapType, max_entries: u32) -> MapLayout {
         MapLayout::new::<u32, V>(name, kind, max_entries)
     }
-    use MapType::{Array, Hash, LruHash, PerCpuArray};
+    use MapType::{Array, LruHash, PerCpuArray};
     [
         map::<Control>("control", Array, 1),
         map::<VipBucket>("vip_buckets", Array, sizes.vip_buckets),
@@ -74,9 +92,16 @@ pub fn maps(sizes: &Sizes) -> [MapLayout; 15] {
         map::<TableBlock>("predictor_tables", Array, sizes.table_blocks),
         map::<Binding>("bindings", Array, sizes.bindings),
         map::<RealServer>("real_servers", Array, sizes.real_servers),
-        map::<Interface>("interfaces", Hash, sizes.interfaces),
+        map::<Interface>("interfaces", Array, Interface::SLOTS),
+        map::<BucketV4>("sessions_v4", Array, sizes.sessions_v4),
+        map::<BucketV6>("sessions_v6", Array, sizes.sessions_v6),
+        map::<BucketV4>("sticky_v4", Array, sizes.sticky),
+        map::<BucketV6>("sticky_v6", Array, sizes.sticky),
+        map::<u64>("active_sessions", Array, sizes.bindings),
+        map::<u64>("turns", Array, sizes.virtual_servers),
         MapLayout::new::<Datagram, FirstFragment>("fragments", LruHash, sizes.fragments),
-        map::<ErrorBudget>("error_budget", PerCpuArray, 1),
+        map::<Budget>("error_budget", PerCpuArray, 1),
+        map::<Budget>("session_budget", PerCpuArray, 1),
         map::<[u64; 8]>("scratch", PerCpuArray, 1),
         map::<Counters>(
             "virtual_server_counters",
@@ -85,6 +110,11 @@ pub fn maps(sizes: &Sizes) -> [MapLayout; 15] {
         ),
         map::<Counters>("binding_counters", PerCpuArray, sizes.bindings),
         map::<u64>("drop_counters", PerCpuArray, DropReason::ALL.len() as u32),
+        map::<u64>(
+            "session_events",
+            PerCpuArray,
+            SessionEvent::ALL.len() as u32,
+        ),
     ]
 }
 

@@ -1,20 +1,18 @@
 //! Loads the balancer, with the maps that are pinned or new ones.
 
-use std::{error::Error, io, path::PathBuf};
-
-use aya::{
-    EbpfError,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
-    programs::ProgramError,
-};
-use bytemuck::Pod;
-use lb_common::Interface;
+use std::{error::Error, io, path::PathBuf, sync::Arc};
 
 use super::{
-    Array, CounterMaps, Object, Pins, Program, Sizes, Tables,
+    Array, CounterMaps, Object, Pins, Program, SessionTables, Sizes, Tables,
     layout::{self, Incompatible},
     object::map_error,
 };
+use aya::{
+    EbpfError,
+    maps::{Map, MapData, MapError, PerCpuArray},
+    programs::ProgramError,
+};
+use bytemuck::Pod;
 
 /// Why a program can't be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -67,8 +65,6 @@ pub struct Loaded {
     pub tables: Tables,
     /// The counters.
     pub counters: CounterMaps,
-    /// The MAC addresses of the interfaces.
-    pub interfaces: HashMap<MapData, u32, [u8; size_of::<Interface>()]>,
 }
 
 /// Loads the balancer into the kernel. Maps that are pinned are taken over as they are.
@@ -84,14 +80,22 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
             predictor_tables: array(&mut balancer, "predictor_tables")?,
             bindings: array(&mut balancer, "bindings")?,
             real_servers: array(&mut balancer, "real_servers")?,
+            interfaces: array(&mut balancer, "interfaces")?,
+            sessions: Arc::new(SessionTables {
+                sessions_v4: array(&mut balancer, "sessions_v4")?,
+                sessions_v6: array(&mut balancer, "sessions_v6")?,
+                sticky_v4: array(&mut balancer, "sticky_v4")?,
+                sticky_v6: array(&mut balancer, "sticky_v6")?,
+                active: array(&mut balancer, "active_sessions")?,
+                turns: array(&mut balancer, "turns")?,
+            }),
         },
         counters: CounterMaps {
             virtual_servers: per_cpu(&mut balancer, "virtual_server_counters")?,
             bindings: per_cpu(&mut balancer, "binding_counters")?,
             drops: per_cpu(&mut balancer, "drop_counters")?,
+            session_events: per_cpu(&mut balancer, "session_events")?,
         },
-        interfaces: HashMap::try_from(balancer.take_map("interfaces"))
-            .map_err(map_error("interfaces"))?,
         balancer,
     })
 }

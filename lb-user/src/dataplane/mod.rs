@@ -7,6 +7,7 @@ pub mod layout;
 pub mod load;
 pub mod object;
 pub mod pins;
+pub mod sessions;
 pub mod tables;
 
 pub use array::Array;
@@ -15,4 +16,5 @@ pub use counters::CounterMaps;
 pub use load::LoadError;
 pub use object::{Object, Program};
 pub use pins::{PinError, Pins};
+pub use sessions::SessionTables;
 pub use tables::{Sizes, Tables};

@@ -1,12 +1,13 @@
 //! The arrays that packets follow, as the daemon writes them.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use lb_common::{
-    Binding, Control, PortRange, RealServer, TableBlock, Vip, VipBucket, VirtualServer,
+    Binding, Budget, Control, Interface, PortRange, RealServer, TableBlock, Vip, VipBucket,
+    VirtualServer, session::buckets_for,
 };
 
-use super::Array;
+use super::{Array, SessionTables};
 use crate::config::Limits;
 
 /// How many entries each map has. Index 0 of most stays free, because zero means "none".
@@ -18,33 +19,37 @@ pub struct Sizes {
     pub vips: u32,
     /// `port_ranges`: two directories.
     pub port_ranges: u32,
-    /// `virtual_servers` and `virtual_server_counters`.
+    /// `virtual_servers`, `virtual_server_counters` and `turns`.
     pub virtual_servers: u32,
     /// `predictor_tables`.
     pub table_blocks: u32,
-    /// `bindings` and `binding_counters`.
+    /// `bindings`, `binding_counters` and `active_sessions`.
     pub bindings: u32,
     /// `real_servers`.
     pub real_servers: u32,
-    /// `interfaces`.
-    pub interfaces: u32,
     /// `fragments`.
     pub fragments: u32,
+    /// Buckets of `sessions_v4`.
+    pub sessions_v4: u32,
+    /// Buckets of `sessions_v6`.
+    pub sessions_v6: u32,
+    /// Buckets of `sticky_v4` and of `sticky_v6`.
+    pub sticky: u32,
 }
 
 impl Sizes {
     /// Slots of a directory for each virtual server that the limits allow: lists of ports take one each.
     const DIRECTORY_BUCKETS_PER_VIRTUAL_SERVER: u32 = 4;
-    /// Blocks of predictor tables for each virtual server: 4,096 slots, enough for a new table beside the
-    /// old one of 16 servers of equal weight.
-    const TABLE_BLOCKS_PER_VIRTUAL_SERVER: u32 = 128;
+    /// Blocks of predictor tables for each virtual server: 8,192 slots, enough for a new table beside the
+    /// old one of 40 servers of equal weight.
+    const TABLE_BLOCKS_PER_VIRTUAL_SERVER: u32 = 256;
     /// Blocks on top, for virtual servers with very many servers: 2 million slots.
     const EXTRA_TABLE_BLOCKS: u32 = 65_536;
     /// Bindings for each virtual server.
     const BINDINGS_PER_VIRTUAL_SERVER: u32 = 32;
     /// Bindings for each real server, so that a few virtual servers can bind all.
     const BINDINGS_PER_REAL_SERVER: u32 = 4;
-    /// Interfaces that a balancer can have.
+    /// Interfaces that a balancer can have: so few that nearly always each finds a place in the map.
     pub const INTERFACES: u32 = 256;
     /// Fragmented datagrams on their way at one time.
     const FRAGMENTS: u32 = 16_384;
@@ -66,8 +71,10 @@ impl Sizes {
             // Each may be reached with and without an outer header, and a changed entry is written beside the
             // old one.
             real_servers: 2 * 2 * limits.real_servers + 1,
-            interfaces: Self::INTERFACES,
             fragments: Self::FRAGMENTS,
+            sessions_v4: buckets_for(limits.sessions),
+            sessions_v6: buckets_for(limits.sessions_v6),
+            sticky: buckets_for(limits.sticky),
         }
     }
 }
@@ -90,9 +97,44 @@ pub struct Tables {
     pub bindings: Array<Binding>,
     /// Handed out by [`crate::control`].
     pub real_servers: Array<RealServer>,
+    /// By [`Interface::place`].
+    pub interfaces: Array<Interface>,
+    /// What packets leave there.
+    pub sessions: Arc<SessionTables>,
 }
 
 impl Tables {
+    /// Tells packets how large the session tables are, and how many sessions they may begin.
+    ///
+    /// Packets are not disturbed: what was said before is the same, but for the number of new sessions.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no random number.
+    pub fn set_limits(&self, limits: &Limits) -> Result<(), getrandom::Error> {
+        let before = self.control.get(0);
+        let sessions = &self.sessions;
+        let secret = match before.secret {
+            0 => getrandom::u64()?,
+            secret => secret,
+        };
+        self.control.set(
+            0,
+            Control {
+                sessions: lb_common::SessionTables {
+                    sessions_v4: sessions.sessions_v4.len(),
+                    sessions_v6: sessions.sessions_v6.len(),
+                    sticky_v4: sessions.sticky_v4.len(),
+                    sticky_v6: sessions.sticky_v6.len(),
+                },
+                new_sessions: Budget::in_window(limits.cps_per_cpu),
+                secret,
+                ..before
+            },
+        );
+        Ok(())
+    }
+
     /// Tables that no kernel program reads, to try things out on.
     pub fn anonymous(sizes: &Sizes) -> io::Result<Self> {
         Ok(Self {
@@ -104,6 +146,8 @@ impl Tables {
             predictor_tables: Array::anonymous(sizes.table_blocks)?,
             bindings: Array::anonymous(sizes.bindings)?,
             real_servers: Array::anonymous(sizes.real_servers)?,
+            interfaces: Array::anonymous(Interface::SLOTS)?,
+            sessions: Arc::new(SessionTables::anonymous(sizes)?),
         })
     }
 }

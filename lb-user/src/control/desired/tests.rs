@@ -1,7 +1,10 @@
 use rstest::rstest;
 
 use super::*;
-use crate::net::{Interface, NextHop, Way};
+use crate::{
+    health::{Check, Failure, States},
+    net::{Interface, NextHop, Way},
+};
 
 const SERVER: &str = "10.9.0.11";
 const OURS: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -91,7 +94,7 @@ fn link_to(mac: [u8; 6], mtu: u32, outer_source: Option<&str>) -> Link {
 }
 
 fn member(config: &Config, network: &View, last_known: &LastKnownLinks) -> Member {
-    desired(config, network, last_known).virtual_servers["shop"].members["web"].clone()
+    desired(config, network, last_known, &[], &States::default()).virtual_servers["shop"].members["web"].clone()
 }
 
 const MAC: &str = ", mac: '02:00:00:00:00:99'";
@@ -222,6 +225,95 @@ fn last_known(link: Link) -> LastKnownLinks {
     HashMap::from([((SERVER.parse().unwrap(), Forward::L2dsr), link)])
 }
 
+/// What is known of a check that this sequence of outcomes came of.
+fn checked(config: &Config, outcomes: &[bool]) -> States {
+    let address = SERVER.parse().unwrap();
+    let mut states = States::default();
+    for check in Check::all_of(address, &config.virtual_servers[0].health) {
+        states.set([(check, false)].into_iter());
+        for passes in outcomes {
+            let timeout = check.timeout;
+            let failure = Failure::NoReply { address, timeout };
+            let latency = Duration::from_millis(1);
+            states.record(&check, if *passes { Ok(latency) } else { Err(failure) });
+        }
+    }
+    states
+}
+
+#[rstest]
+#[case::up(&[true], None)]
+#[case::not_checked(&[], Some("not checked yet"))]
+#[case::silent(&[false], Some("no echo reply from 10.9.0.11 in 1s (1 in a row)"))]
+fn who_does_not_pass_its_checks_is_down(#[case] outcomes: &[bool], #[case] reason: Option<&str>) {
+    let config = config(", health: { checks: [icmp: { via: real }] }", "", "");
+    let states = checked(&config, outcomes);
+    let member = |next_hop| {
+        let network = network(Some(next_hop));
+        let desired = desired(&config, &network, &HashMap::new(), &[], &states);
+        desired.virtual_servers["shop"].members["web"].clone()
+    };
+    let reachable = member(known(on_link()));
+    assert_eq!(reachable.link.err().as_deref(), reason);
+    let unreachable = member(no_answer(on_link()));
+    assert_eq!(
+        unreachable.link.unwrap_err(),
+        "no answer to ARP for 10.9.0.11 on eth0"
+    );
+}
+
+#[test]
+fn who_is_not_bound_any_more_is_checked_too() {
+    let config = config(", health: { checks: [icmp: { via: real }] }", "", "");
+    let unbound = Unbound {
+        virtual_server: "shop".to_owned(),
+        server: "old".to_owned(),
+        address: SERVER.parse().unwrap(),
+    };
+    let network = network(Some(known(on_link())));
+    let state = |outcomes| {
+        let states = checked(&config, outcomes);
+        let desired = desired(
+            &config,
+            &network,
+            &HashMap::new(),
+            std::slice::from_ref(&unbound),
+            &states,
+        );
+        desired.virtual_servers["shop"].members["old"].state()
+    };
+    assert_eq!(state(&[true]), State::Draining);
+    assert_eq!(state(&[false]), State::Down);
+}
+
+#[rstest]
+#[case::at_its_address(SERVER, CONFIGURED)]
+#[case::at_its_former_address("10.9.0.12", THEIRS)]
+fn who_is_not_bound_any_more_has_the_mac_that_is_configured_for_its_address(
+    #[case] address: &str,
+    #[case] mac: [u8; 6],
+) {
+    let mut config = config("", ", mac: \"02:00:00:00:00:99\"", "");
+    config.virtual_servers[0].bind.clear();
+    let address: IpAddr = address.parse().unwrap();
+    let unbound = Unbound {
+        virtual_server: "shop".to_owned(),
+        server: "web".to_owned(),
+        address,
+    };
+    let mut network = network(None);
+    network.next_hops.insert(address, known(on_link()));
+    let desired = desired(
+        &config,
+        &network,
+        &HashMap::new(),
+        &[unbound],
+        &States::default(),
+    );
+    let web = &desired.virtual_servers["shop"].members["web"];
+    assert_eq!(web.link.as_ref().unwrap().destination_mac, mac);
+}
+
 #[test]
 fn what_is_not_known_at_all_is_being_looked_up() {
     let member = member(&config("", "", ""), &network(None), &HashMap::new());
@@ -257,7 +349,7 @@ fn a_virtual_server_is_up_while_enough_take_sessions(
         next_hops: reached.collect(),
         ..View::default()
     };
-    let desired = desired(&config, &network, &HashMap::new());
+    let desired = desired(&config, &network, &HashMap::new(), &[], &States::default());
     let shop = &desired.virtual_servers["shop"];
     assert_eq!(
         (shop.state().to_string().as_str(), shop.serving().count()),

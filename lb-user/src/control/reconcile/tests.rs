@@ -16,6 +16,7 @@ use std::{
 };
 
 use bytemuck::Pod;
+use lb_common::Interface;
 use lb_ebpf::find;
 use nix::{
     sys::memfd::{MFdFlags, memfd_create},
@@ -32,8 +33,8 @@ use self::{
 };
 use super::*;
 use crate::{
-    config::{Forward, Limits, Ports, Protocol},
-    dataplane::Array,
+    config::{Forward, Limits, Ports, Predictor, Protocol},
+    dataplane::{Array, SessionTables},
 };
 
 /// Room for what [`any_desired`] makes, for as much again during a change, and for what another change that was
@@ -43,11 +44,13 @@ const SIZES: Sizes = Sizes {
     vips: 2 * (VIRTUAL_SERVERS as u32 + 1),
     port_ranges: 2 * VIRTUAL_SERVERS as u32,
     virtual_servers: 3 * VIRTUAL_SERVERS as u32 + 1,
-    table_blocks: 2048,
+    table_blocks: 8192,
     bindings: 512,
     real_servers: 3 * 2 * REAL_SERVERS as u32 + 1,
-    interfaces: 1,
     fragments: 1,
+    sessions_v4: 8,
+    sessions_v6: 8,
+    sticky: 8,
 };
 
 /// Remembers which counters were reset.
@@ -112,7 +115,7 @@ fn contents(tables: &Tables) -> Vec<Vec<u8>> {
     // No packet reads the counters of a member that it can't be sent to.
     let bindings = (0..tables.bindings.len())
         .map(|index| tables.bindings.get(index))
-        .map(|binding| match binding.real_server {
+        .map(|binding| match binding.index() {
             0 => Binding::zeroed(),
             _ => binding,
         });
@@ -264,6 +267,19 @@ proptest! {
     }
 
     #[test]
+    fn a_new_daemon_knows_who_was_up(desired in any_desired()) {
+        let reconciler = restarted(reconciled(&desired));
+        for (name, virtual_server) in &desired.virtual_servers {
+            for (server, member) in &virtual_server.members {
+                let was_up = member.state() != desired::State::Down;
+                prop_assert_eq!(reconciler.is_up(name, server), was_up);
+            }
+            prop_assert!(!reconciler.is_up(name, "another"));
+        }
+        prop_assert!(!reconciler.is_up("another", "s0"));
+    }
+
+    #[test]
     fn counters_stay_with_what_stays(
         before in any_desired(), after in any_desired(), restart in any::<bool>()
     ) {
@@ -325,9 +341,11 @@ proptest! {
                 let Some((id, entry)) = in_flight else {
                     continue;
                 };
-                // It has read where the table is; and, or not yet, where the bindings are.
+                // It has read where the table is; and, or not yet, where the bindings are. By which hash it
+                // chooses must not change: if it does, packets move anyway, and one may go to a third server.
                 let later = VirtualServer {
                     table: entry.table,
+                    predictor: entry.predictor,
                     ..tables.virtual_servers.get(*id)
                 };
                 for entry in [entry, &later] {
@@ -371,6 +389,8 @@ fn each_step(
     let bindings = take(&mut plan.bindings);
     let virtual_servers = take(&mut plan.virtual_servers);
     let directory = plan.directory.take();
+    plan.suspend_predictors(tables);
+    look(tables)?;
     let step = |plan: &Plan| {
         plan.write(tables);
         look(tables)
@@ -407,6 +427,40 @@ fn gives_up_port(before: &Desired, after: &Desired, old: &Found, new: &Found) ->
         })
 }
 
+/// What it leads to would be weights taken for servers, or nothing.
+#[test]
+fn no_packet_follows_the_order_of_another_predictor() {
+    let predictors = [
+        Predictor::Hash,
+        Predictor::SourceHash,
+        Predictor::RoundRobin,
+        Predictor::LeastConnection,
+        Predictor::ResponseTime,
+    ];
+    let with = |predictor| {
+        let shop = desired::VirtualServer {
+            predictor,
+            ..virtual_server(vip(0), port(80), members(0..3))
+        };
+        desired([("shop", shop)])
+    };
+    for before in predictors {
+        for after in predictors {
+            let reconciler = reconciled(&with(before));
+            let tables = &reconciler.tables;
+            let plan = Plan::make(tables, reconciler.state.clone(), &with(after)).unwrap();
+            plan.suspend_predictors(tables);
+            // Of a packet that comes when the earlier ones are gone.
+            let id = reconciler.virtual_server_id("shop").unwrap();
+            let read = tables.virtual_servers.get(id).predictor;
+            plan.write(tables);
+            let needs_order = read > lb_common::Predictor::SourceHash as u8;
+            let now = tables.virtual_servers.get(id).predictor;
+            assert!(!needs_order || read == now, "{before:?} to {after:?}");
+        }
+    }
+}
+
 // === Packets on the way ===
 
 /// Waits, as the kernel does, until the reader has done with the packet that it is following.
@@ -440,6 +494,8 @@ fn shared_tables() -> [Tables; 2] {
         predictor_tables: Array::map(&memory[5], SIZES.table_blocks).unwrap(),
         bindings: Array::map(&memory[6], SIZES.bindings).unwrap(),
         real_servers: Array::map(&memory[7], SIZES.real_servers).unwrap(),
+        interfaces: Array::anonymous(Interface::SLOTS).unwrap(),
+        sessions: Arc::new(SessionTables::anonymous(&SIZES).unwrap()),
     })
 }
 
@@ -592,6 +648,7 @@ fn more_virtual_servers_than_the_limit_are_refused() {
     let sizes = Sizes::new(&Limits {
         virtual_servers: 1,
         real_servers: 1,
+        ..Limits::DEFAULT
     });
     let mut two = shop([0]);
     two.virtual_servers
@@ -657,6 +714,7 @@ fn everything_can_be_replaced_at_the_limits() {
     let sizes = Sizes::new(&Limits {
         virtual_servers: 2,
         real_servers: 2,
+        ..Limits::DEFAULT
     });
     let mut reconciler = reconciler(&sizes);
     let state = |names: [&'static str; 2], mac| {
@@ -680,4 +738,28 @@ fn everything_can_be_replaced_at_the_limits() {
         reconciler.apply(&wanted).unwrap();
         assert_maps_say(&reconciler, &wanted);
     }
+}
+
+#[test]
+fn more_servers_than_sessions_can_tell_apart_are_refused() {
+    let sizes = Sizes {
+        bindings: 16_384,
+        real_servers: 8192,
+        table_blocks: 65_536,
+        ..SIZES
+    };
+    let members = |count: u16| {
+        (0..count).map(|n| {
+            let (_, member) = member(0, link(0, Forward::L2dsr));
+            (format!("s{n}"), member)
+        })
+    };
+    let most = session::State::BINDINGS as u16;
+    let shop = |count| desired([("shop", virtual_server(vip(0), port(80), members(count)))]);
+    reconciler(&sizes).apply(&shop(most)).unwrap();
+    let error = reconciler(&sizes).apply(&shop(most + 1)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "shop binds more than 4096 real servers, counting those that drain: bind fewer"
+    );
 }

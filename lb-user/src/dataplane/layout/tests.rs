@@ -6,6 +6,7 @@ use crate::config::Limits;
 const LIMITS: Limits = Limits {
     virtual_servers: 65_535,
     real_servers: 65_535,
+    ..Limits::DEFAULT
 };
 
 #[test]

@@ -94,7 +94,7 @@ pub fn walk(tables: &Tables, flow: &Flow) -> Found {
 
 /// The name of the real server that a virtual server chooses for a flow.
 pub fn choose(tables: &Tables, virtual_server: &VirtualServer, flow: &Flow) -> Option<String> {
-    let binding = predict::binding(tables, virtual_server, flow.hash())?;
+    let binding = predict::by_hash(tables, flow, flow.hash(), virtual_server)?;
     let choice = Choice::new(tables, 0, virtual_server, binding)?;
     Some(text(choice.real_server.name))
 }
@@ -112,7 +112,7 @@ pub fn slots(tables: &Tables, virtual_server: &VirtualServer) -> Vec<RealServer>
             let binding = tables
                 .bindings
                 .get(virtual_server.first_binding + u32::from(offset));
-            tables.real_servers.get(binding.real_server)
+            tables.real_servers.get(binding.index())
         })
         .collect()
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
+    time::Duration,
 };
 
 use proptest::{
@@ -13,7 +14,7 @@ use proptest::{
 };
 
 use crate::{
-    config::{Forward, Ports, Predictor, Protocol},
+    config::{Forward, OnDown, OnUnknown, Ports, Predictor, Protocol, Session, SessionMode},
     control::desired::{Desired, Link, Member, VirtualServer},
 };
 
@@ -41,6 +42,7 @@ pub fn member(n: u8, link: Link) -> (String, Member) {
     let member = Member {
         address: Ipv4Addr::new(10, 9, 0, n).into(),
         weight: 1,
+        share: 1,
         drain: false,
         link: Ok(link),
     };
@@ -80,6 +82,14 @@ pub fn virtual_server(
         ports,
         forward: Forward::L2dsr,
         predictor: Predictor::Hash,
+        session: Session {
+            mode: SessionMode::Stateless,
+            idle_timeout: Duration::from_secs(60),
+            on_unknown: OnUnknown::Forward,
+            on_down: OnDown::Move,
+        },
+        sticky: None,
+        slow_start: None,
         minimum_up: 1,
         members: members.into_iter().collect(),
     }
@@ -117,6 +127,12 @@ pub fn any_desired() -> impl Strategy<Value = Desired> {
         ports,
         select(vec![Forward::L2dsr, Forward::L3dsr]),
         1..=2_u32,
+        select(vec![
+            Predictor::Hash,
+            Predictor::SourceHash,
+            Predictor::RoundRobin,
+            Predictor::LeastConnection,
+        ]),
         bindings,
     );
     let virtual_servers = vec(
@@ -126,7 +142,9 @@ pub fn any_desired() -> impl Strategy<Value = Desired> {
     (real_servers, virtual_servers).prop_map(|(real_servers, virtual_servers)| {
         let mut desired = Desired::default();
         for (n, virtual_server) in virtual_servers.into_iter().enumerate() {
-            let Some((vip, protocol, ports, forward, minimum_up, bindings)) = virtual_server else {
+            let Some((vip, protocol, ports, forward, minimum_up, predictor, bindings)) =
+                virtual_server
+            else {
                 continue;
             };
             let bound = (0..).zip(&real_servers).zip(bindings);
@@ -135,6 +153,7 @@ pub fn any_desired() -> impl Strategy<Value = Desired> {
                 let member = Member {
                     address: Ipv4Addr::new(10, 9, address, n).into(),
                     weight,
+                    share: weight,
                     drain,
                     link: mac
                         .map(|mac| link(mac, forward))
@@ -146,6 +165,7 @@ pub fn any_desired() -> impl Strategy<Value = Desired> {
                 protocol,
                 forward,
                 minimum_up,
+                predictor,
                 ..self::virtual_server(vip, ports, members)
             };
             let mut others = desired.virtual_servers.values();
