@@ -83,10 +83,10 @@ fn a_file_that_cannot_be_read_is_refused_with_the_reason(#[case] file: &str, #[c
     lb.run_in_vain(&["run", "--config", file], &problem);
 }
 
-#[test]
-fn the_status_without_a_daemon_asks_for_one() {
+#[rstest]
+fn a_command_without_a_daemon_asks_for_one(#[values("status", "sessions")] command: &str) {
     Cli::new().run_in_vain(
-        &["status", "--socket", "lb.sock"],
+        &[command, "--socket", "lb.sock"],
         "no lb daemon answers at lb.sock (No such file or directory (os error 2)): \
          is `lb run` running, with this control.socket?",
     );
@@ -142,6 +142,7 @@ fn a_stop_finds_socket_and_pins_in_the_configuration() {
     &["decap", "--interface", "eth0", "--from", "balancer"],
     "expected an address or a prefix such as 10.9.0.0/24"
 )]
+#[case::vip_that_is_no_address(&["sessions", "--vip", "shop"], "invalid value 'shop' for '--vip <IP>'")]
 #[case::contradiction(&["stop", "--config", "a", "--socket", "b"], "cannot be used with")]
 fn a_wrong_use_exits_with_2_and_says_how(#[case] arguments: &[&str], #[case] hint: &str) {
     let outcome = Cli::new().run(arguments).code(2).stdout("");
@@ -149,7 +150,9 @@ fn a_wrong_use_exits_with_2_and_says_how(#[case] arguments: &[&str], #[case] hin
 }
 
 #[rstest]
-fn every_command_has_an_example(#[values("run", "check", "status", "stop")] command: &str) {
+fn every_command_has_an_example(
+    #[values("run", "check", "status", "sessions", "stop")] command: &str,
+) {
     let outcome = Cli::new().run(&[command, "--help"]).code(0).stderr("");
     outcome.stdout(contains("\nExample").and(contains(format!("\n  lb {command}"))));
 }

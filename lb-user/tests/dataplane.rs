@@ -31,6 +31,7 @@ fn sizes(virtual_servers: u32) -> Sizes {
     Sizes::new(&Limits {
         virtual_servers,
         real_servers: 4,
+        ..Limits::DEFAULT
     })
 }
 

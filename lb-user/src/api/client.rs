@@ -1,20 +1,24 @@
 //! The commands' side of the control socket.
 
 use std::{
-    io,
+    io, mem,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use http_body_util::{BodyExt, Empty};
-use hyper::{Method, Request, body::Bytes, client::conn::http1};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::UnixStream,
     time::{sleep, timeout},
 };
 
-use super::{STATUS, STOP, Status};
+use super::{SESSIONS, STATUS, STOP, Status, sessions::Filter};
 
 /// A daemon that does not answer for so long is stuck.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -49,6 +53,9 @@ pub enum ClientError {
     /// Not HTTP.
     #[error("talking to the lb daemon")]
     Protocol(#[from] hyper::Error),
+    /// It knows nothing of what was asked for.
+    #[error("{0}")]
+    Unknown(String),
     /// It could not do it.
     #[error("the lb daemon answers with an error: {0}")]
     Failed(String),
@@ -80,16 +87,70 @@ pub async fn stop(socket: &Path) -> Result<(), ClientError> {
         })
 }
 
+/// Asks for the sessions that `filter` wants.
+pub async fn sessions(socket: &Path, filter: &Filter) -> Result<Sessions, ClientError> {
+    let query = serde_urlencoded::to_string(filter).expect("a filter is a list of keys and values");
+    let uri = format!("{SESSIONS}?{query}");
+    let response = in_time(socket, exchange(socket, Method::GET, &uri)).await?;
+    Ok(Sessions {
+        socket: socket.to_owned(),
+        body: response.into_body(),
+        begun: Vec::new(),
+    })
+}
+
+/// Sessions, as they come in.
+pub struct Sessions {
+    socket: PathBuf,
+    body: Incoming,
+    /// The beginning of a line whose end has not come yet.
+    begun: Vec<u8>,
+}
+
+impl Sessions {
+    /// The next ones, each a [`super::Session`] in JSON and a line break; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
+        loop {
+            let frame = in_time(&self.socket, async {
+                Ok(self.body.frame().await.transpose()?)
+            });
+            let Some(frame) = frame.await? else {
+                return Ok(None);
+            };
+            self.begun
+                .extend_from_slice(&frame.into_data().unwrap_or_default());
+            if let Some(end) = self.begun.iter().rposition(|&byte| byte == b'\n') {
+                let rest = self.begun.split_off(end + 1);
+                return Ok(Some(mem::replace(&mut self.begun, rest)));
+            }
+        }
+    }
+}
+
 async fn request(socket: &Path, method: Method, path: &str) -> Result<Bytes, ClientError> {
-    let answer = timeout(PATIENCE, exchange(socket, method, path)).await;
-    answer.unwrap_or_else(|_| {
+    let whole = async {
+        let response = exchange(socket, method, path).await?;
+        Ok(response.into_body().collect().await?.to_bytes())
+    };
+    in_time(socket, whole).await
+}
+
+async fn in_time<T>(
+    socket: &Path,
+    answer: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    timeout(PATIENCE, answer).await.unwrap_or_else(|_| {
         Err(ClientError::Silent {
             path: socket.to_owned(),
         })
     })
 }
 
-async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Bytes, ClientError> {
+async fn exchange(
+    socket: &Path,
+    method: Method,
+    uri: &str,
+) -> Result<Response<Incoming>, ClientError> {
     let stream = UnixStream::connect(socket).await.map_err(|error| {
         let path = socket.to_owned();
         match error.kind() {
@@ -101,18 +162,19 @@ async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Bytes, Cl
     tokio::spawn(connection);
     let request = Request::builder()
         .method(method)
-        .uri(path)
+        .uri(uri)
         .header(hyper::header::HOST, "lb")
         .body(Empty::<Bytes>::new())
         .expect("a valid request");
     let response = sender.send_request(request).await?;
     let status = response.status();
-    let body = response.into_body().collect().await?.to_bytes();
     if status.is_success() {
-        Ok(body)
-    } else {
-        Err(ClientError::Failed(
-            String::from_utf8_lossy(&body).into_owned(),
-        ))
+        return Ok(response);
     }
+    let body = response.into_body().collect().await?.to_bytes();
+    let reason = String::from_utf8_lossy(&body).into_owned();
+    Err(match status {
+        StatusCode::NOT_FOUND => ClientError::Unknown(reason),
+        _ => ClientError::Failed(reason),
+    })
 }

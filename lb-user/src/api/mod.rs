@@ -2,11 +2,15 @@
 
 pub mod client;
 pub mod server;
+pub mod sessions;
 pub mod status;
 
+pub use sessions::Session;
 pub use status::Status;
 
 /// Answers with a [`Status`].
 const STATUS: &str = "/v1/status";
+/// Answers with a [`Session`] on each line, of those that a [`sessions::Filter`] in the query asks for.
+const SESSIONS: &str = "/v1/sessions";
 /// Ends forwarding and the daemon.
 const STOP: &str = "/v1/stop";

@@ -1,6 +1,7 @@
 //! The daemon's side of the control socket.
 
 use std::{
+    convert::Infallible,
     fs::{self, Permissions},
     io,
     os::unix::{
@@ -12,25 +13,33 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::State,
-    http::StatusCode,
+    body::{Body, Bytes},
+    extract::{Query, State},
+    http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use futures::{StreamExt, stream};
 use tokio::{
     net::UnixListener,
     sync::{mpsc, oneshot},
+    task::yield_now,
 };
 
-use super::{STATUS, STOP, Status};
+use super::{SESSIONS, STATUS, STOP, Status, sessions::Filter};
 
 /// What a client asks of the daemon, and where the answer goes.
 pub enum Request {
     /// How are things?
     Status(oneshot::Sender<Status>),
+    /// Which sessions are there? The answer is an error's text, if the filter names what does not exist.
+    Sessions(Filter, oneshot::Sender<Result<Lines, String>>),
     /// End forwarding and the daemon. The answer is an error's text, or nothing.
     Stop(oneshot::Sender<Result<(), String>>),
 }
+
+/// An answer that is made while it is sent: each item is some lines, or none yet.
+pub type Lines = Box<dyn Iterator<Item = Bytes> + Send>;
 
 /// Listens on a Unix socket, with mode 0660. One that a dead daemon left behind is replaced.
 ///
@@ -66,6 +75,7 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
 pub async fn serve(listener: UnixListener, requests: mpsc::Sender<Request>) -> io::Result<()> {
     let routes = Router::new()
         .route(STATUS, get(status))
+        .route(SESSIONS, get(sessions))
         .route(STOP, post(stop))
         .with_state(requests);
     axum::serve(listener, routes).await
@@ -76,6 +86,23 @@ type Requests = State<mpsc::Sender<Request>>;
 async fn status(State(requests): Requests) -> Response {
     match ask(&requests, Request::Status).await {
         Some(status) => Json(status).into_response(),
+        None => gone(),
+    }
+}
+
+/// Lines are made when the client has taken those before, and no more when it has gone.
+async fn sessions(State(requests): Requests, Query(filter): Query<Filter>) -> Response {
+    match ask(&requests, |answer| Request::Sessions(filter, answer)).await {
+        Some(Ok(lines)) => {
+            // The daemon and its other clients wait for no more than one item.
+            let lines = stream::iter(lines).then(|lines| async {
+                yield_now().await;
+                Ok::<_, Infallible>(lines)
+            });
+            let json_lines = [(CONTENT_TYPE, "application/x-ndjson")];
+            (json_lines, Body::from_stream(lines)).into_response()
+        }
+        Some(Err(unknown)) => (StatusCode::NOT_FOUND, unknown).into_response(),
         None => gone(),
     }
 }

@@ -11,8 +11,23 @@ use crate::config::Ports;
 pub struct Status {
     /// In the order of the configuration file.
     pub virtual_servers: Vec<VirtualServer>,
+    /// Where their sessions are.
+    pub session_table: SessionTable,
     /// Dropped packets, by reason.
     pub drops: BTreeMap<String, u64>,
+}
+
+/// The session table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SessionTable {
+    /// How many IPv4 sessions it holds.
+    pub capacity_v4: u32,
+    /// How many IPv6 sessions it holds.
+    pub capacity_v6: u32,
+    /// What happened because there was no room or no time: how many sessions were `evicted`, and how many flows
+    /// went `unrecorded`.
+    #[serde(flatten)]
+    pub events: BTreeMap<String, u64>,
 }
 
 /// One virtual server.
@@ -37,7 +52,7 @@ pub struct VirtualServer {
     /// What it forwarded.
     #[serde(flatten)]
     pub traffic: Traffic,
-    /// Those bound to it.
+    /// Those bound to it, and then those that were, as long as they have sessions left.
     pub real_servers: Vec<RealServer>,
 }
 
@@ -79,9 +94,9 @@ pub struct Check {
 /// Sessions of a virtual server or of a bound real server. A stateless virtual server has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sessions {
-    /// Now.
+    /// Those that their clients have not closed.
     pub active: u64,
-    /// Since the counters began.
+    /// Since the counters began. For a real server also those that moved there.
     pub total: u64,
     /// New ones in the last second.
     pub per_second: u64,
@@ -102,6 +117,7 @@ pub struct Traffic {
 
 #[cfg(test)]
 mod tests {
+    use lb_common::SessionEvent;
     use serde_json::{Value, json, to_value};
 
     use super::*;
@@ -141,13 +157,23 @@ mod tests {
         };
         let status = to_value(Status {
             virtual_servers: vec![virtual_server],
+            session_table: SessionTable {
+                events: SessionEvent::ALL
+                    .map(|event| (event.name().to_owned(), 0))
+                    .into(),
+                ..SessionTable::default()
+            },
             drops: BTreeMap::from([("too_big".to_owned(), 1)]),
         })
         .unwrap();
         let virtual_server = &status["virtual_servers"][0];
         let real_server = &virtual_server["real_servers"][0];
         for (value, keys) in [
-            (&status, "virtual_servers drops"),
+            (&status, "virtual_servers session_table drops"),
+            (
+                &status["session_table"],
+                "capacity_v4 capacity_v6 evicted unrecorded",
+            ),
             (
                 virtual_server,
                 "name vip protocol port forward predictor state sessions packets bytes real_servers",

@@ -3,10 +3,14 @@
 mod check;
 mod decap;
 mod run;
+mod sessions;
 mod status;
 mod stop;
 
-use std::{io::IsTerminal, path::PathBuf};
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -32,6 +36,7 @@ enum Command {
     Run(run::Run),
     Check(check::Check),
     Status(status::Status),
+    Sessions(sessions::Sessions),
     Stop(stop::Stop),
     Decap(decap::Decap),
 }
@@ -51,6 +56,7 @@ impl Cli {
             Command::Run(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Status(command) => command.run(),
+            Command::Sessions(command) => command.run(),
             Command::Stop(command) => command.run(),
             Command::Decap(command) => command.run(),
         }
@@ -62,8 +68,8 @@ fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("LB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
 }
@@ -74,4 +80,18 @@ fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
         .enable_all()
         .build()?
         .block_on(future)
+}
+
+/// Who reads what a command prints may have seen enough, as `head` does: then it ends, without an error.
+fn end_quietly(printed: Result<()>) -> Result<()> {
+    match printed {
+        Err(error)
+            if error
+                .downcast_ref()
+                .is_some_and(|error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
 }

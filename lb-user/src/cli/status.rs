@@ -1,14 +1,20 @@
 //! `lb status`
 
-use std::fmt::Write;
+use std::{
+    fmt::Write,
+    io::{self, Write as _},
+};
 
 use anyhow::Result;
 use clap::Args;
 
-use super::{Socket, block_on};
-use crate::api::{self, client, status::Traffic};
+use super::{Socket, block_on, end_quietly};
+use crate::api::{
+    self, client,
+    status::{Sessions, Traffic},
+};
 
-/// Show virtual servers, their real servers, health and rates
+/// Show virtual servers, their real servers, health, sessions and rates
 #[derive(Args)]
 #[command(after_help = "Examples:\n  lb status\n  lb status --json | jq .drops")]
 pub struct Status {
@@ -23,20 +29,23 @@ impl Status {
     /// Prints the status.
     pub fn run(self) -> Result<()> {
         let status = block_on(async { Ok(client::status(&self.socket.socket).await?) })?;
-        if self.json {
-            println!("{}", serde_json::to_string_pretty(&status)?);
+        let text = if self.json {
+            serde_json::to_string_pretty(&status)? + "\n"
         } else {
-            print!("{}", table(&status));
-        }
-        Ok(())
+            table(&status)
+        };
+        end_quietly(io::stdout().write_all(text.as_bytes()).map_err(Into::into))
     }
 }
+
+const COLUMNS: usize = 12;
 
 /// Columns that line up, one line for each virtual server and below it one for each of its real servers.
 fn table(status: &api::Status) -> String {
     let mut rows = vec![
         [
-            "NAME", "ADDRESS", "STATE", "WEIGHT", "PACKETS", "BYTES", "PPS", "BPS", "",
+            "NAME", "ADDRESS", "STATE", "WEIGHT", "ACTIVE", "TOTAL", "CPS", "PACKETS", "BYTES",
+            "PPS", "BPS", "",
         ]
         .map(str::to_owned),
     ];
@@ -52,6 +61,7 @@ fn table(status: &api::Status) -> String {
             address,
             &server.state,
             weight,
+            &server.sessions,
             &server.traffic,
             about,
         ));
@@ -61,18 +71,19 @@ fn table(status: &api::Status) -> String {
                 real.address.to_string(),
                 &real.state,
                 real.weight.to_string(),
+                &real.sessions,
                 &real.traffic,
                 real.reason.clone(),
             ));
         }
     }
-    let widths: [usize; 9] =
+    let widths: [usize; COLUMNS] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
     let mut table = String::new();
     for row in &rows {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let number = (3..8).contains(&column);
+            let number = (3..COLUMNS - 1).contains(&column);
             let _ = if number {
                 write!(line, "{cell:>width$}  ")
             } else {
@@ -82,8 +93,12 @@ fn table(status: &api::Status) -> String {
         table.push_str(line.trim_end());
         table.push('\n');
     }
-    for (reason, count) in status.drops.iter().filter(|&(_, &count)| count > 0) {
-        let _ = writeln!(table, "dropped, {reason}: {count}");
+    let events = status.session_table.events.iter();
+    let lines = events.map(|(event, count)| ("sessions", event, count));
+    let drops = status.drops.iter();
+    let lines = lines.chain(drops.map(|(reason, count)| ("dropped", reason, count)));
+    for (what, how, count) in lines.filter(|&(_, _, &count)| count > 0) {
+        let _ = writeln!(table, "{what}, {how}: {count}");
     }
     table
 }
@@ -93,14 +108,18 @@ fn row(
     address: String,
     state: &str,
     weight: String,
+    sessions: &Sessions,
     traffic: &Traffic,
     about: String,
-) -> [String; 9] {
+) -> [String; COLUMNS] {
     [
         name.to_owned(),
         address,
         state.to_owned(),
         weight,
+        sessions.active.to_string(),
+        sessions.total.to_string(),
+        sessions.per_second.to_string(),
         traffic.packets.to_string(),
         traffic.bytes.to_string(),
         traffic.packets_per_second.to_string(),
@@ -120,7 +139,7 @@ mod tests {
                 {
                     "name": "shop", "vip": "10.9.1.1", "protocol": "tcp", "port": [80, 443],
                     "forward": "l2dsr", "predictor": "hash", "state": "up",
-                    "sessions": { "active": 0, "total": 0, "per_second": 0 },
+                    "sessions": { "active": 1200, "total": 98765, "per_second": 43 },
                     "packets": 1234, "bytes": 56789, "packets_per_second": 10, "bits_per_second": 8000,
                     "real_servers": [{
                         "name": "web-1", "address": "10.9.0.11", "weight": 1000, "state": "down",
@@ -137,15 +156,19 @@ mod tests {
                     "real_servers": [],
                 },
             ],
+            "session_table": {
+                "capacity_v4": 1000, "capacity_v6": 1000, "evicted": 5, "unrecorded": 0,
+            },
             "drops": { "no_real_server": 3, "too_big": 0 },
         }));
         assert_eq!(
             table(&status.unwrap()),
             "\
-NAME         ADDRESS                    STATE  WEIGHT  PACKETS  BYTES  PPS   BPS
-shop         tcp 10.9.1.1:[80, 443]     up                1234  56789   10  8000  l2dsr hash
-  web-1      10.9.0.11                  down     1000        7      8    0     0  no answer to ARP for 10.9.0.11 on eth0
-a-long-name  udp [2001:db8:9:1::1]:any  down                 0      0    0     0  l3dsr hash
+NAME         ADDRESS                    STATE  WEIGHT  ACTIVE  TOTAL  CPS  PACKETS  BYTES  PPS   BPS
+shop         tcp 10.9.1.1:[80, 443]     up               1200  98765   43     1234  56789   10  8000  l2dsr hash
+  web-1      10.9.0.11                  down     1000       0      0    0        7      8    0     0  no answer to ARP for 10.9.0.11 on eth0
+a-long-name  udp [2001:db8:9:1::1]:any  down                0      0    0        0      0    0     0  l3dsr hash
+sessions, evicted: 5
 dropped, no_real_server: 3
 "
         );
