@@ -149,16 +149,18 @@ pub fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
         .unwrap_or_else(|| panic!("no {name} in {list:#}"))
 }
 
-/// Whether every virtual server and every real server in a status is up.
+/// Whether every virtual server in a status is up, and every real server that is bound.
 fn all_up(status: &Value) -> bool {
     let up = |item: &Value| item["state"] == "up";
+    // Or has sessions left from before.
+    let serves = |item: &Value| up(item) || item["state"] == "draining";
     let virtual_servers = status["virtual_servers"].as_array();
     virtual_servers.is_some_and(|all| {
         all.iter().all(|one| {
             up(one)
                 && one["real_servers"]
                     .as_array()
-                    .is_some_and(|all| all.iter().all(up))
+                    .is_some_and(|all| all.iter().all(serves))
         })
     })
 }

@@ -1,7 +1,7 @@
 //! An HTTP server that says who answered whom.
 
 use std::{
-    net::{Ipv6Addr, SocketAddr, TcpListener},
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -18,7 +18,7 @@ use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
     Host, Namespace,
-    service::{Service, canonical},
+    service::{Service, canonical, listen},
 };
 
 /// Header that holds the name of the server that answered.
@@ -115,11 +115,4 @@ async fn answer(
         ],
         body,
     )
-}
-
-fn listen(port: u16) -> TcpListener {
-    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
-        .unwrap_or_else(|error| panic!("cannot listen on port {port}: {error}"));
-    listener.set_nonblocking(true).expect("it is a socket");
-    listener
 }

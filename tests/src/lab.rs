@@ -1,12 +1,13 @@
 //! The lab: its hosts, their addresses, and the configuration that fits them.
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     ops::Deref,
     path::PathBuf,
 };
 
-use crate::{Builder, HttpClient, Namespace, UdpClient, remains, service::address};
+use crate::{Builder, HttpClient, Namespace, TcpClient, UdpClient, remains, service::address};
 
 /// Hosts on a switch: the balancer `10.9.0.1`, a client from `10.9.0.100` on, real servers from
 /// `10.9.0.11` on, VIPs in `10.9.1.0/24`; and the same in IPv6 below `2001:db8:9::/48`. On further segments
@@ -167,6 +168,14 @@ impl Lab {
     }
 }
 
+/// The unspecified address of a destination's family.
+fn any(to: SocketAddr) -> IpAddr {
+    match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
 fn join(items: impl Iterator<Item = String>) -> String {
     items.collect::<Vec<_>>().join(", ")
 }
@@ -204,14 +213,27 @@ impl Host {
         HttpClient::new(&self.namespace)
     }
 
+    /// A TCP connection from a fresh port of this host.
+    ///
+    /// # Errors
+    /// As [`TcpClient::connect`].
+    pub fn tcp(&self, to: impl ToSocketAddrs) -> io::Result<TcpClient> {
+        let to = address(to);
+        self.tcp_from(any(to), to)
+    }
+
+    /// A TCP connection from a fresh port of one of this host's addresses.
+    ///
+    /// # Errors
+    /// As [`TcpClient::connect`].
+    pub fn tcp_from(&self, source: IpAddr, to: impl ToSocketAddrs) -> io::Result<TcpClient> {
+        TcpClient::connect(&self.namespace, (source, 0).into(), to)
+    }
+
     /// A UDP flow from a fresh port of this host.
     pub fn udp(&self, to: impl ToSocketAddrs) -> UdpClient {
         let to = address(to);
-        let any = match to {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        self.udp_from(any, to)
+        self.udp_from(any(to), to)
     }
 
     /// A UDP flow from a fresh port of one of this host's addresses.

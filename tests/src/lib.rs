@@ -1,5 +1,5 @@
 //! The network lab: a client, a balancer and real servers, each in a network namespace of its own, on
-//! one bridge (or two), with real HTTP and UDP servers and clients and the real `lb` binary in them.
+//! one bridge (or two), with real HTTP, TCP and UDP servers and clients and the real `lb` binary in them.
 //!
 //! ```no_run
 //! use lb_tests::{Daemon, HttpServer, Lab};
@@ -21,6 +21,7 @@ mod builder;
 mod daemon;
 mod decap;
 pub mod device_features;
+mod echo_responder;
 mod http_client;
 mod http_server;
 mod lab;
@@ -31,15 +32,18 @@ mod ping;
 mod process;
 mod remains;
 mod service;
+mod tcp;
 mod udp;
 
 pub use builder::Builder;
 pub use daemon::{Daemon, binary, named};
 pub use decap::Decap;
+pub use echo_responder::EchoResponder;
 pub use http_client::{HttpClient, Reply, Report};
 pub use http_server::HttpServer;
 pub use lab::{Host, Lab};
 pub use namespace::Namespace;
 pub use packet_socket::PacketSocket;
 pub use remains::{remove, remove_dead_labs};
+pub use tcp::{TcpClient, TcpServer};
 pub use udp::{UdpClient, UdpReply, UdpServer};

@@ -1,7 +1,7 @@
 //! A thread that serves until it is dropped.
 
 use std::{
-    net::{SocketAddr, ToSocketAddrs},
+    net::{Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs},
     thread::{self, JoinHandle},
 };
 
@@ -60,4 +60,12 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
 pub(crate) fn address(address: impl ToSocketAddrs) -> SocketAddr {
     let mut addresses = address.to_socket_addrs().expect("an IP address and a port");
     addresses.next().expect("an address")
+}
+
+/// A listener on every address of the thread's namespace, v4 and v6.
+pub(crate) fn listen(port: u16) -> TcpListener {
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
+        .unwrap_or_else(|error| panic!("cannot listen on port {port}: {error}"));
+    listener.set_nonblocking(true).expect("it is a socket");
+    listener
 }

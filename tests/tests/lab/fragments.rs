@@ -7,7 +7,9 @@ use rstest::rstest;
 
 use crate::{
     frames::{datagram, fragments, in_frame},
-    support::{DNS, TUNNELS, VIP, VIP6, VIPS, balance, decapsulate, lab, number, serve_udp},
+    support::{
+        DNS, TUNNELS, VIP, VIP6, VIPS, balance, decapsulate, lab, number, serve_udp, with_predictor,
+    },
 };
 
 /// A client that sends what it likes in fragments.
@@ -41,10 +43,11 @@ fn datagrams_of_many_clients_with_their_fragments_mixed_are_answered(
     #[case] virtual_servers: &str,
     #[case] vips: &[&str],
     #[case] mtu: usize,
+    #[values("hash", "round_robin")] predictor: &str,
 ) {
     let lab = lab(3);
     let _servers = (serve_udp(&lab, &[53]), decapsulate(&lab, ""));
-    let lb = balance(&lab, virtual_servers);
+    let lb = balance(&lab, &with_predictor(virtual_servers, predictor));
     let fragmenter = Fragmenter::new(&lab);
     let payload = "fragment".repeat(500);
     for vip in vips {

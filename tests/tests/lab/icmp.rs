@@ -13,6 +13,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::{
     DNS, PATIENCE, TUNNELS, VIP, VIP6, VIPS, balance, decapsulate, serve_udp, wait_until,
+    with_predictor,
 };
 
 /// A socket of a server for one client, which is told of ICMP errors.
@@ -34,10 +35,11 @@ fn a_real_server_learns_that_the_client_closed_its_port(
     #[case] virtual_servers: &str,
     #[case] vips: &[&str],
     #[case] lab: Builder,
+    #[values("hash", "round_robin")] predictor: &str,
 ) {
     let lab = lab.build().unwrap();
     let _servers = (serve_udp(&lab, &[53]), decapsulate(&lab, ""));
-    let _lb = balance(&lab, virtual_servers);
+    let _lb = balance(&lab, &with_predictor(virtual_servers, predictor));
     // Each answer to one client's address gets its error.
     let unlimited = [("ipv4/icmp_ratelimit", "0"), ("ipv6/icmp/ratelimit", "0")];
     lab.client().sysctls(&unlimited).unwrap();

@@ -14,8 +14,8 @@ fn maps_in_readme() -> BTreeSet<String> {
         .lines()
         .skip(2)
         .take_while(|line| line.starts_with('|'));
-    rows.map(|row| row.split('`').nth(1).unwrap().to_owned())
-        .collect()
+    let names = |row: &'static str| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2);
+    rows.flat_map(names).map(str::to_owned).collect()
 }
 
 fn names_in(directory: &Path) -> BTreeSet<String> {

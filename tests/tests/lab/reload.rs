@@ -217,3 +217,26 @@ fn reloads_do_not_disturb_other_virtual_servers() {
     assert_eq!(failures, Vec::<String>::new());
     assert_eq!(lab.client().tcp_retransmissions(), 0);
 }
+
+#[test]
+fn the_limit_on_new_sessions_follows_the_file() {
+    let lab = lab(1);
+    let _servers = serve_http(&lab, &[80]);
+    let config = lab.config(&shop("web-1"));
+    let lb = Daemon::start(&lab, &config).unwrap();
+    let get = || {
+        let report = lab.client().http().parallel(8).get((VIP, 80), 200);
+        report.assert_all_succeeded();
+        lb.status().unwrap()["session_table"]["unrecorded"]
+            .as_u64()
+            .unwrap()
+    };
+    assert_eq!(get(), 0);
+    lab.write_config(&format!("{config}limits: {{ cps_per_cpu: 8 }}\n"))
+        .unwrap();
+    lb.wait_until("the other limit", |_| {
+        lab.log().contains("configuration applied")
+    })
+    .unwrap();
+    assert!(get() > 100);
+}

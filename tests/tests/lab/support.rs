@@ -1,12 +1,13 @@
 //! What most tests start from.
 
 use std::{
+    collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering},
     thread::sleep,
     time::{Duration, Instant},
 };
 
-use lb_tests::{Daemon, Decap, HttpServer, Lab, UdpServer};
+use lb_tests::{Daemon, Decap, HttpServer, Lab, TcpClient, TcpServer, UdpServer, named};
 use serde_json::Value;
 
 /// For whatever must happen in the end.
@@ -45,9 +46,52 @@ pub const TUNNELS: &str = "
 - {name: udp-6in4, vip: '2001:db8:9:1::2', protocol: udp, port: 53, forward: l3dsr, bind: [web]}
 ";
 
+/// The same virtual servers with another predictor.
+pub fn with_predictor(virtual_servers: &str, predictor: &str) -> String {
+    virtual_servers.replace("bind:", &format!("predictor: {predictor}, bind:"))
+}
+
 /// A lab with so many real servers.
 pub fn lab(real_servers: u8) -> Lab {
     Lab::builder().real_servers(real_servers).build().unwrap()
+}
+
+/// A configuration with these virtual servers, and so few sessions that they are swept several times a second.
+pub fn few_sessions(lab: &Lab, virtual_servers: &str) -> String {
+    let limits = "limits: {sessions: 2000, sticky: 1000}\n";
+    lab.config(virtual_servers) + limits
+}
+
+/// As [`balance`], with [`few_sessions`].
+pub fn balance_few<'a>(lab: &'a Lab, virtual_servers: &str) -> Daemon<'a> {
+    Daemon::start(lab, &few_sessions(lab, virtual_servers)).unwrap()
+}
+
+/// Replaces the virtual servers of [`balance_few`], and waits until the daemon has applied that.
+pub fn edit(lab: &Lab, lb: &Daemon, virtual_servers: &str) {
+    apply(lab, lb, &few_sessions(lab, virtual_servers));
+}
+
+/// Replaces the configuration, and waits until the daemon has applied that.
+pub fn apply(lab: &Lab, lb: &Daemon, config: &str) {
+    let applied = || lab.log().matches("configuration applied").count();
+    let before = applied();
+    lab.write_config(config).unwrap();
+    lb.wait_until("the new configuration", |_| applied() > before)
+        .unwrap();
+}
+
+/// Waits until a real server of a virtual server is in a state.
+pub fn wait_for_state(lb: &Daemon, virtual_server: &str, server: &str, state: &str) {
+    let so = |status: &Value| {
+        let virtual_server = named(&status["virtual_servers"], virtual_server);
+        let mut servers = virtual_server["real_servers"]
+            .as_array()
+            .into_iter()
+            .flatten();
+        servers.any(|it| it["name"] == server && it["state"] == state)
+    };
+    lb.wait_until(&format!("{server} is {state}"), so).unwrap();
 }
 
 /// Starts `lb` with these virtual servers, and waits until they are up.
@@ -68,6 +112,39 @@ pub fn serve_http(lab: &Lab, ports: &[u16]) -> Vec<HttpServer> {
         .iter()
         .map(|host| HttpServer::start(host, ports))
         .collect()
+}
+
+/// A TCP server for long connections on each real server.
+pub fn serve_tcp(lab: &Lab, ports: &[u16]) -> Vec<TcpServer> {
+    let serve = |host| TcpServer::start(host, ports);
+    lab.real_servers().iter().map(serve).collect()
+}
+
+/// Opens so many connections from the client, one after the other.
+#[track_caller]
+pub fn open(lab: &Lab, to: (&str, u16), count: usize) -> Vec<TcpClient> {
+    let open = |_| lab.client().tcp(to).unwrap();
+    (0..count).map(open).collect()
+}
+
+/// Who answers each connection.
+#[track_caller]
+pub fn ask_all(connections: &[TcpClient]) -> Vec<String> {
+    connections.iter().map(|one| one.ask().unwrap()).collect()
+}
+
+/// How often each name is there.
+pub fn tally<S: Into<String>>(names: impl IntoIterator<Item = S>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for name in names {
+        *counts.entry(name.into()).or_default() += 1;
+    }
+    counts
+}
+
+/// As [`tally`] gives them.
+pub fn counts<const N: usize>(counts: [(&str, usize); N]) -> BTreeMap<String, usize> {
+    counts.map(|(name, count)| (name.to_owned(), count)).into()
 }
 
 /// A UDP server on each real server, for every VIP.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
-use lb_common::{Counters, DropReason};
+use lb_common::{Counters, DropReason, SessionEvent};
 use lb_ebpf::Verdict;
 
 use crate::{
@@ -230,9 +230,20 @@ impl Case {
         let counters = Counters {
             packets: 1,
             bytes: place.end as u64,
+            ..Counters::default()
         };
         names.into_iter().map(|name| (name, counters)).collect()
     }
+}
+
+/// What a counter of what happened to the session table goes up by.
+pub fn happened(event: SessionEvent, packets: u64) -> (String, Counters) {
+    let name = format!("sessions: {}", event.name());
+    let counters = Counters {
+        packets,
+        ..Counters::default()
+    };
+    (name, counters)
 }
 
 /// The frame with other MAC addresses.
@@ -243,7 +254,11 @@ fn readdressed(frame: &[u8], macs: &[u8]) -> Vec<u8> {
 /// What a counter of drops goes up by.
 pub fn dropped(reason: DropReason, packets: u64) -> (String, Counters) {
     let name = format!("drops: {}", reason.name());
-    (name, Counters { packets, bytes: 0 })
+    let counters = Counters {
+        packets,
+        ..Counters::default()
+    };
+    (name, counters)
 }
 
 /// Runs every case that the backend can carry, and fails with all that went wrong.

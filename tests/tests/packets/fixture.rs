@@ -4,14 +4,16 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt::{self, Display},
     net::IpAddr,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use ipnet::IpNet;
-use lb_common::Interface as InterfaceEntry;
+use lb_common::{Interface as InterfaceEntry, session::buckets_for};
 use lb_user::{
-    config::Config,
-    control::{Platform, Reconciler, desired},
+    config::{Config, Limits},
+    control::{Desired, Platform, Reconciler, desired},
     dataplane::{Sizes, Tables},
+    health::States,
     net::{Interface, NextHop, Unreachable, View, Way},
 };
 
@@ -74,14 +76,14 @@ impl Server {
 }
 
 pub static WEB: Server = Server::new("web", ["10.9.0.11", "2001:db8:9::11"], &LAN);
-static WEB_2: Server = Server::new("web-2", ["10.9.0.12", "2001:db8:9::12"], &LAN);
+pub static WEB_2: Server = Server::new("web-2", ["10.9.0.12", "2001:db8:9::12"], &LAN);
 static FAR_AWAY: Server = Server::new("far-away", ["10.10.0.13", "2001:db8:10::13"], &FAR);
 static DEAD: Server = Server {
     answers: false,
     ..Server::new("dead", ["10.9.0.99", "2001:db8:9::99"], &LAN)
 };
 /// With as little MTU as most networks.
-static NARROW: Server = Server {
+pub static NARROW: Server = Server {
     mtu: 1500,
     ..Server::new("narrow", ["10.9.0.14", "2001:db8:9::14"], &LAN)
 };
@@ -276,7 +278,7 @@ fn name(service: &str, flow: Flow) -> String {
 }
 
 impl Server {
-    fn name(&self, family: Family) -> String {
+    pub fn name(&self, family: Family) -> String {
         format!("{}-{family}", self.name)
     }
 
@@ -312,21 +314,16 @@ pub fn sources(sources: Sources, server: IpAddr) -> IpNet {
     }
 }
 
-fn config(sources: Sources) -> Config {
+/// The balancer of the table of packet tests.
+pub fn config(sources: Sources) -> Config {
     let mut yaml = String::from("interfaces: [{name: lan}, {name: far}]\n");
     yaml += "limits: {virtual_servers: 128, real_servers: 32}\n";
-    yaml += "defaults: {predictor: hash}\n";
+    yaml += "defaults: {predictor: hash, session: {mode: stateless}}\n";
     if let Sources::Spread = sources {
         let [v4, v6] = PREFIXES;
         yaml += &format!("tunnel: {{source_v4: \"{v4}\", source_v6: \"{v6}\"}}\n");
     }
-    yaml += "real_servers:\n";
-    for family in Family::ALL {
-        for server in SERVERS {
-            let (name, address) = (server.name(family), server.address(family));
-            yaml += &format!("  {name}: \"{address}\"\n");
-        }
-    }
+    yaml += &real_servers();
     yaml += "virtual_servers:\n";
     for flow in Flow::all() {
         let protocol = flow.protocol;
@@ -365,6 +362,18 @@ fn config(sources: Sources) -> Config {
         }
     }
     Config::parse("packets.yaml", &yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}"))
+}
+
+/// The section `real_servers`.
+pub fn real_servers() -> String {
+    let mut yaml = String::from("real_servers:\n");
+    for family in Family::ALL {
+        for server in SERVERS {
+            let (name, address) = (server.name(family), server.address(family));
+            yaml += &format!("  {name}: \"{address}\"\n");
+        }
+    }
+    yaml
 }
 
 /// What the daemon would see of the network.
@@ -409,33 +418,83 @@ fn view() -> View {
     }
 }
 
-/// The content of the map `interfaces`.
-pub fn interfaces() -> [(u32, InterfaceEntry); 2] {
+/// The content of the map `interfaces`, by index of the interface.
+fn interfaces() -> [(u32, InterfaceEntry); 2] {
     [&LAN, &FAR].map(|port| {
         let entry = InterfaceEntry {
+            ifindex: port.ifindex,
             mac: port.mac,
-            reserved: [0; 2],
+            ..InterfaceEntry::default()
         };
         (port.ifindex, entry)
     })
 }
 
+/// Buckets of each table of sessions: few where the limit is the default.
+const fn session_buckets(config: &Config) -> u32 {
+    match config.limits.sessions {
+        sessions if sessions == Limits::DEFAULT.sessions => 64,
+        sessions => buckets_for(sessions),
+    }
+}
+
+/// Buckets of the tables of sticky clients.
+const STICKY_BUCKETS: u32 = 64;
+
 /// How large the tables are: small where all of them is read for each case.
-pub fn sizes() -> Sizes {
+pub fn sizes(config: &Config) -> Sizes {
     Sizes {
         virtual_servers: 161,
-        bindings: 112,
+        bindings: 8 * config.limits.real_servers,
         fragments: 1024,
-        ..Sizes::new(&config(Sources::Spread).limits)
+        sessions_v4: session_buckets(config),
+        sessions_v6: session_buckets(config),
+        sticky: STICKY_BUCKETS,
+        ..Sizes::new(&config.limits)
     }
 }
 
 /// Fills the tables as the daemon does.
-pub fn reconcile<P: Platform>(tables: Tables, platform: P, sources: Sources) -> Reconciler<P> {
-    let wanted = desired::desired(&config(sources), &view(), &HashMap::new());
-    let mut reconciler = Reconciler::new(tables, &sizes(), platform);
+pub fn reconcile<P: Platform>(tables: Tables, platform: P, config: &Config) -> Reconciler<P> {
+    for (ifindex, entry) in interfaces() {
+        tables
+            .interfaces
+            .set(InterfaceEntry::place(ifindex, 0), entry);
+    }
+    tables.set_limits(&config.limits).expect("a random number");
+    let mut reconciler = Reconciler::new(tables, &sizes(config), platform);
+    let wanted = wanted(config);
     reconciler.apply(&wanted).expect("the tables have room");
     reconciler
+}
+
+/// The state that a configuration asks for in the network of the fixture.
+pub fn wanted(config: &Config) -> Desired {
+    desired::desired(config, &view(), &HashMap::new(), &[], &States::default())
+}
+
+/// Active sessions of a real server in a virtual server.
+pub fn active<P: Platform>(reconciler: &Reconciler<P>, virtual_server: &str, server: &str) -> u64 {
+    let counters = reconciler.binding_counters(virtual_server, server);
+    let sessions = &reconciler.tables().sessions;
+    counters.map_or(0, |counters| sessions.active(counters))
+}
+
+/// Empties the tables of sessions.
+pub fn forget_sessions<P: Platform>(reconciler: &Reconciler<P>) {
+    let sessions = &reconciler.tables().sessions;
+    let clear = |words: &[AtomicU64]| {
+        for word in words {
+            word.store(0, Ordering::Relaxed);
+        }
+    };
+    (0..sessions.sessions_v4.len()).for_each(|bucket| clear(sessions.sessions_v4.words(bucket)));
+    (0..sessions.sessions_v6.len()).for_each(|bucket| clear(sessions.sessions_v6.words(bucket)));
+    (0..sessions.sticky_v4.len()).for_each(|bucket| clear(sessions.sticky_v4.words(bucket)));
+    (0..sessions.sticky_v6.len()).for_each(|bucket| clear(sessions.sticky_v6.words(bucket)));
+    for counters in 0..sessions.active.len() {
+        sessions.active.set(counters, 0);
+    }
 }
 
 /// What counters are called in the expectations.
@@ -446,14 +505,14 @@ pub struct CounterNames {
 
 impl CounterNames {
     /// The names of the counters in use.
-    pub fn new<P: Platform>(reconciler: &Reconciler<P>) -> Self {
+    pub fn new<P: Platform>(reconciler: &Reconciler<P>, config: &Config) -> Self {
         let mut names = Self {
             virtual_servers: BTreeMap::new(),
             bindings: BTreeMap::new(),
         };
-        for virtual_server in config(Sources::Spread).virtual_servers {
-            let name = virtual_server.name;
-            for binding in virtual_server.bind {
+        for virtual_server in &config.virtual_servers {
+            let name = virtual_server.name.clone();
+            for binding in &virtual_server.bind {
                 let index = reconciler.binding_counters(&name, &binding.server);
                 let binding = format!("{name} -> {}", binding.server);
                 names.bindings.insert(index.expect("bound"), binding);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use lb_common::{
+    Budget,
     DropReason::{NoHeadroom, TooBig, TooBigUnanswered},
-    ErrorBudget,
 };
 use lb_ebpf::Verdict;
 
@@ -12,7 +12,7 @@ use crate::{
     backend::{Backend, Host, Kernel, Observed},
     case::dropped,
     cases::too_big,
-    fixture::{LAN, NEAR, Sources, TUNNEL, tunnels},
+    fixture::{LAN, NEAR, Sources, TUNNEL, config, tunnels},
     frames::{Flow, Segment},
 };
 
@@ -34,14 +34,14 @@ fn past_its_budget_a_window_has_no_errors_and_the_next_one_has() {
     let mut host = Host::new();
     for flow in Flow::all() {
         let (frame, refused) = too_long(flow);
-        for _ in 0..ErrorBudget::ERRORS {
+        for _ in 0..Budget::ERRORS {
             assert_eq!(host.run(&LAN, &frame), refused);
         }
         let unanswered = host.run(&LAN, &frame);
         assert_eq!(unanswered.verdict, Verdict::Drop(TooBigUnanswered));
         assert_eq!(unanswered.output, frame, "a dropped frame is untouched");
         assert_eq!(unanswered.counted, [dropped(TooBigUnanswered, 1)].into());
-        host.wait(Duration::from_nanos(ErrorBudget::WINDOW));
+        host.wait(Duration::from_nanos(Budget::WINDOW));
     }
 }
 
@@ -65,7 +65,7 @@ fn the_kernels_budget_is_as_large() {
             assert_eq!(seen.counted, [dropped(reason, 1)].into());
         }
         // On how many CPUs and in how many windows this test ran is not known.
-        assert!(answered >= ErrorBudget::ERRORS, "{answered} of {FRAMES}");
+        assert!(answered >= Budget::ERRORS, "{answered} of {FRAMES}");
     });
 }
 
@@ -85,7 +85,7 @@ fn the_kernels_budget_ends() {
 fn without_room_for_an_outer_header_a_packet_is_dropped_untouched() {
     let mut roomy = Host::new();
     for headroom in [0, 19, 20, 39, 40] {
-        let mut host = Host::with(Sources::Spread, headroom);
+        let mut host = Host::with(&config(Sources::Spread), headroom);
         for (flow, service) in Flow::all().flat_map(|flow| tunnels().map(move |it| (flow, it))) {
             let frame = Segment::to(flow, service, service.port()).frame();
             let seen = host.run(&LAN, &frame);
@@ -105,7 +105,7 @@ fn without_room_for_an_outer_header_a_packet_is_dropped_untouched() {
 
 #[test]
 fn l2_dsr_needs_no_room() {
-    let (mut host, mut roomy) = (Host::with(Sources::Spread, 0), Host::new());
+    let (mut host, mut roomy) = (Host::with(&config(Sources::Spread), 0), Host::new());
     for flow in Flow::all() {
         let frame = Segment::to(flow, &NEAR, 80).frame();
         assert_eq!(host.run(&LAN, &frame), roomy.run(&LAN, &frame), "{flow}");

@@ -14,6 +14,7 @@ mod outer;
 mod outer_headers;
 mod properties;
 mod report;
+mod sessions;
 mod verifier;
 
 /// Each subject as a test on each backend.

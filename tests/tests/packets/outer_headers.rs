@@ -7,7 +7,7 @@ use etherparse::{Ipv4Header, Ipv6Header};
 use crate::{
     backend::{Backend, Host},
     cases::icmp_errors,
-    fixture::{LAN, Service, Sources, TUNNEL, sources},
+    fixture::{LAN, Service, Sources, TUNNEL, config, sources},
     frames::{Family, Flow, Segment},
 };
 
@@ -83,7 +83,7 @@ fn the_packets_of_a_flow_have_one_source_and_one_flow_label() {
 
 #[test]
 fn without_a_prefix_the_source_is_the_balancers_own_address() {
-    let mut host = Host::with(Sources::Own, 256);
+    let mut host = Host::of(&config(Sources::Own));
     for (flow, service, server) in tunnelled() {
         let own = sources(Sources::Own, server).addr();
         for segment in flows(flow, service) {
@@ -111,7 +111,7 @@ fn routers_can_tell_flows_apart_by_the_flow_label() {
 /// A router may fragment the outer packet then (RFC 6864 section 4.1).
 #[test]
 fn packets_that_may_be_fragmented_have_identifications_of_their_own() {
-    let mut host = Host::with(Sources::Own, 256);
+    let mut host = Host::of(&config(Sources::Own));
     let [service, _] = &TUNNEL;
     for flow in Flow::over(Family::V4) {
         let may = Segment::to(flow, service, service.port()).with(|it| it.dont_fragment = false);

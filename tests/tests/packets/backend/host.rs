@@ -2,26 +2,32 @@
 //! code of these tests is here.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, RefCell, UnsafeCell},
     collections::HashMap,
     ops::Range,
+    sync::atomic::AtomicU64,
     time::Duration,
 };
 
 use bytemuck::Pod;
 use lb_common::{
-    Binding, Control, Counters, Datagram, DropReason, ErrorBudget, FirstFragment, Interface,
-    PortRange, RealServer, TableBlock, Vip, VipBucket, VirtualServer,
+    Binding, Budget, Control, Counters, Datagram, DropReason, FirstFragment, Interface, PortRange,
+    RealServer, SessionEvent, TableBlock, Vip, VipBucket, VirtualServer,
 };
-use lb_ebpf::{Frame, Packet, State, Tables, parse::IpPacket};
+use lb_ebpf::{
+    Frame, Packet, State, Tables,
+    parse::IpPacket,
+    tables::{BucketV4, BucketV6},
+};
 use lb_user::{
-    control::{Platform, PlatformError, Reconciler},
+    config::Config,
+    control::{Desired, Platform, PlatformError, Reconciler},
     dataplane::{Array, Tables as Arrays},
 };
 
 use super::{Backend, Observed};
 use crate::{
-    case::{Case, Counted, dropped},
+    case::{Case, Counted, dropped, happened},
     fixture::{self, CounterNames, Port, Sources},
 };
 
@@ -34,23 +40,31 @@ pub struct Host {
 
 impl Host {
     pub fn new() -> Self {
-        Self::with(Sources::Spread, HostPacket::HEADROOM)
+        Self::with(&fixture::config(Sources::Spread), HostPacket::HEADROOM)
     }
 
-    /// Whose outer headers come from there, and whose packets have so many bytes of room in front.
-    pub fn with(sources: Sources, headroom: usize) -> Self {
-        let arrays = Arrays::anonymous(&fixture::sizes()).expect("memory");
-        let reconciler = fixture::reconcile(arrays, NoKernel, sources);
+    /// With another configuration.
+    pub fn of(config: &Config) -> Self {
+        Self::with(config, HostPacket::HEADROOM)
+    }
+
+    /// With another configuration, and packets that have so many bytes of room in front.
+    pub fn with(config: &Config, headroom: usize) -> Self {
+        let arrays = Arrays::anonymous(&fixture::sizes(config)).expect("memory");
+        let reconciler = fixture::reconcile(arrays, NoKernel, config);
         Self {
-            names: CounterNames::new(&reconciler),
+            names: CounterNames::new(&reconciler, config),
             tables: HostTables {
                 reconciler,
-                interfaces: fixture::interfaces().into(),
                 fragments: RefCell::default(),
                 error_budget: Cell::default(),
+                session_budget: Cell::default(),
                 now: Cell::default(),
+                packet: UnsafeCell::new(None),
                 forwarded: RefCell::default(),
                 dropped: RefCell::default(),
+                began: RefCell::default(),
+                events: RefCell::default(),
             },
             headroom,
         }
@@ -77,8 +91,22 @@ impl Backend for Host {
                 counters.bytes += bytes;
             }
         }
-        for reason in self.tables.dropped.take() {
-            let (name, counters) = dropped(reason, 1);
+        for (virtual_server, binding, sessions) in self.tables.began.take() {
+            let names = virtual_server
+                .map(|id| self.names.virtual_server(id))
+                .into_iter()
+                .chain([self.names.binding(binding)]);
+            for name in names {
+                let counters: &mut Counters = counted.entry(name).or_default();
+                counters.sessions = counters.sessions.wrapping_add_signed(sessions);
+            }
+        }
+        let drops = self.tables.dropped.take().into_iter();
+        let events = self.tables.events.take().into_iter();
+        let others = drops
+            .map(|reason| dropped(reason, 1))
+            .chain(events.map(|event| happened(event, 1)));
+        for (name, counters) in others {
             counted.entry(name).or_default().packets += counters.packets;
         }
         Observed {
@@ -95,6 +123,17 @@ impl Backend for Host {
     fn forget(&mut self) {
         self.tables.fragments.get_mut().clear();
         self.tables.error_budget.take();
+        self.tables.session_budget.take();
+        fixture::forget_sessions(&self.tables.reconciler);
+    }
+
+    fn reconcile(&mut self, wanted: &Desired) {
+        let applied = self.tables.reconciler.apply(wanted);
+        applied.expect("the tables have room");
+    }
+
+    fn active(&self, virtual_server: &str, server: &str) -> u64 {
+        fixture::active(&self.tables.reconciler, virtual_server, server)
     }
 
     fn wait(&mut self, time: Duration) {
@@ -175,14 +214,19 @@ impl Packet for HostPacket {
 /// The daemon's tables, without a kernel.
 struct HostTables {
     reconciler: Reconciler<NoKernel>,
-    interfaces: HashMap<u32, Interface>,
     fragments: RefCell<HashMap<Datagram, FirstFragment>>,
-    error_budget: Cell<ErrorBudget>,
+    error_budget: Cell<Budget>,
+    session_budget: Cell<Budget>,
     /// Nanoseconds.
     now: Cell<u64>,
+    /// The packet that is under way.
+    packet: UnsafeCell<Option<IpPacket>>,
     /// Virtual server, index of the binding's counters, bytes.
     forwarded: RefCell<Vec<(u32, u32, u64)>>,
     dropped: RefCell<Vec<DropReason>>,
+    /// Virtual server, index of the binding's counters, sessions.
+    began: RefCell<Vec<(Option<u32>, u32, i64)>>,
+    events: RefCell<Vec<SessionEvent>>,
 }
 
 /// There are no counters to reset, nor packets under way.
@@ -239,8 +283,8 @@ impl Tables for HostTables {
         entry(&self.reconciler.tables().real_servers, index)
     }
 
-    fn interface(&self, ifindex: u32) -> Option<&Interface> {
-        self.interfaces.get(&ifindex)
+    fn interface(&self, index: u32) -> Option<&Interface> {
+        entry(&self.reconciler.tables().interfaces, index)
     }
 }
 
@@ -253,8 +297,11 @@ impl State for HostTables {
         self.fragments.borrow_mut().insert(*datagram, *first);
     }
 
-    fn forget(&self, ip: IpPacket) -> Option<IpPacket> {
-        Some(ip)
+    fn forget(&self, ip: IpPacket) -> Option<&IpPacket> {
+        // SAFETY: no packet begins before the one before it, and all that was lent of it, is done.
+        *unsafe { &mut *self.packet.get() } = Some(ip);
+        // SAFETY: as above.
+        unsafe { &*self.packet.get() }.as_ref()
     }
 
     fn now(&self) -> u64 {
@@ -262,10 +309,7 @@ impl State for HostTables {
     }
 
     fn may_send_error(&self) -> bool {
-        let mut budget = self.error_budget.get();
-        let may = budget.take(self.now());
-        self.error_budget.set(budget);
-        may
+        take(&self.error_budget, Budget::ERRORS, self.now())
     }
 
     fn count_drop(&self, reason: DropReason) {
@@ -276,4 +320,59 @@ impl State for HostTables {
         let mut forwarded = self.forwarded.borrow_mut();
         forwarded.push((virtual_server, binding_counters, bytes));
     }
+
+    fn sessions_v4(&self, index: u32) -> Option<&BucketV4> {
+        words(&self.reconciler.tables().sessions.sessions_v4, index)
+    }
+
+    fn sessions_v6(&self, index: u32) -> Option<&BucketV6> {
+        words(&self.reconciler.tables().sessions.sessions_v6, index)
+    }
+
+    fn sticky_v4(&self, index: u32) -> Option<&BucketV4> {
+        words(&self.reconciler.tables().sessions.sticky_v4, index)
+    }
+
+    fn sticky_v6(&self, index: u32) -> Option<&BucketV6> {
+        words(&self.reconciler.tables().sessions.sticky_v6, index)
+    }
+
+    fn active_sessions(&self, binding_counters: u32) -> Option<&AtomicU64> {
+        let active = &self.reconciler.tables().sessions.active;
+        words::<_, 1>(active, binding_counters).map(|[word]| word)
+    }
+
+    fn turns(&self, virtual_server: u32) -> Option<&AtomicU64> {
+        let turns = &self.reconciler.tables().sessions.turns;
+        words::<_, 1>(turns, virtual_server).map(|[word]| word)
+    }
+
+    fn may_record_session(&self) -> bool {
+        let budget = self.control().map_or(0, |control| control.new_sessions);
+        take(&self.session_budget, budget.into(), self.now())
+    }
+
+    fn count_sessions(&self, virtual_server: Option<u32>, binding_counters: u32, sessions: i64) {
+        let mut began = self.began.borrow_mut();
+        began.push((virtual_server, binding_counters, sessions));
+    }
+
+    fn count_session_event(&self, event: SessionEvent) {
+        self.events.borrow_mut().push(event);
+    }
+
+    fn repeat(&self, times: u32, step: impl FnMut(u32)) {
+        (0..times).for_each(step);
+    }
+}
+
+fn words<T: Pod, const W: usize>(array: &Array<T>, index: u32) -> Option<&[AtomicU64; W]> {
+    (index < array.len()).then(|| array.words(index).try_into().expect("an entry's words"))
+}
+
+fn take(budget: &Cell<Budget>, limit: u64, now: u64) -> bool {
+    let mut taken = budget.get();
+    let may = taken.take(limit, now);
+    budget.set(taken);
+    may
 }

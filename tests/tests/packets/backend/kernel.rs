@@ -12,19 +12,20 @@ use std::{
 
 use aya::{
     maps::{HashMap, MapData, PerCpuArray, PerCpuValues},
-    programs::{ProgramInfo, TestRun, TestRunAttrs, TestRunOptions},
+    programs::{ProgramInfo, TestRun, TestRunAttrs, TestRunOptions, Xdp},
 };
 use lb_common::{Counters, DropReason};
 use lb_ebpf::Verdict;
 use lb_tests::{Namespace, PacketSocket, device_features};
 use lb_user::{
-    control::Reconciler,
+    config::Config,
+    control::{Desired, Reconciler},
     dataplane::{CounterMaps, Pins, Program, Sizes, load},
 };
 
 use super::{Backend, Observed};
 use crate::{
-    case::{Case, Counted, Outcome, dropped},
+    case::{Case, Counted, Outcome, dropped, happened},
     fixture::{self, CounterNames, FAR, LAN, Port, Sources},
 };
 
@@ -45,27 +46,28 @@ pub struct Kernel {
 impl Kernel {
     /// Loads the program, gives it to `test` inside the namespace, and removes what was made.
     pub fn run_in_namespace(test: impl FnOnce(&mut Self) + Send) {
-        let place = Place::new();
-        place.add_ports();
-        place.namespace.run(|| test(&mut Self::load(&place)));
+        Self::run_with(&fixture::config(Sources::Spread), test);
     }
 
-    fn load(place: &Place) -> Self {
+    /// As [`Self::run_in_namespace`], with another configuration.
+    pub fn run_with(config: &Config, test: impl FnOnce(&mut Self) + Send) {
+        let place = Place::new();
+        place.add_ports();
+        place
+            .namespace
+            .run(|| test(&mut Self::load(&place, config)));
+    }
+
+    fn load(place: &Place, config: &Config) -> Self {
         let pins = Pins::new(&place.pin_path);
         pins.create().expect("a BPF file system");
-        let sizes = fixture::sizes();
+        let sizes = fixture::sizes(config);
         let mut loaded = load::load(&pins, &sizes).unwrap_or_else(|error| panic!("{error}"));
-        for (ifindex, entry) in fixture::interfaces() {
-            loaded
-                .interfaces
-                .insert(ifindex, bytemuck::cast::<_, [u8; 8]>(entry), 0)
-                .expect("the map has room");
-        }
         let fragments = loaded.balancer.take_map("fragments");
         let error_budget = loaded.balancer.take_map("error_budget");
-        let reconciler = fixture::reconcile(loaded.tables, loaded.counters, Sources::Spread);
+        let reconciler = fixture::reconcile(loaded.tables, loaded.counters, config);
         Self {
-            names: CounterNames::new(&reconciler),
+            names: CounterNames::new(&reconciler, config),
             program: loaded.balancer,
             fragments: fragments.try_into().expect("its layout"),
             error_budget: error_budget.try_into().expect("its layout"),
@@ -91,9 +93,14 @@ impl Kernel {
         let drops = drops
             .into_iter()
             .map(|(reason, packets)| dropped(reason, packets));
+        let events = maps.session_events().expect("the map has all events");
+        let events = events
+            .into_iter()
+            .map(|(event, times)| happened(event, times));
         virtual_servers
             .chain(bindings)
             .chain(drops)
+            .chain(events)
             .filter(|(_, counters)| *counters != Counters::default())
             .collect()
     }
@@ -132,6 +139,22 @@ impl Kernel {
     /// Runs the program without reading counters.
     pub fn run_uncounted(&mut self, ingress: &Port, frame: &[u8]) -> (u32, Vec<u8>) {
         self.known = None;
+        Runner(self.program.xdp()).run(ingress, frame)
+    }
+
+    /// What runs the program on several threads, and what fills its tables.
+    pub fn parts(&mut self) -> (Runner<'_>, &Reconciler<CounterMaps>) {
+        self.known = None;
+        (Runner(self.program.xdp()), &self.reconciler)
+    }
+}
+
+/// The program.
+pub struct Runner<'a>(&'a Xdp);
+
+impl Runner<'_> {
+    /// Runs it on the CPU that this thread is on: what it returns, and the frame afterwards.
+    pub fn run(&self, ingress: &Port, frame: &[u8]) -> (u32, Vec<u8>) {
         let context = context(ingress, frame);
         let mut output = vec![0; frame.len() + 256];
         let options = TestRunOptions {
@@ -141,8 +164,7 @@ impl Kernel {
             ..TestRunOptions::new()
         };
         let result = self
-            .program
-            .xdp()
+            .0
             .test_run(options)
             .unwrap_or_else(|error| panic!("{} bytes: {error}: {frame:02x?}", frame.len()));
         output.truncate(result.data_size_out as usize);
@@ -209,10 +231,20 @@ impl Backend for Kernel {
             let removed = self.fragments.remove(&datagram);
             removed.expect("it was just there");
         }
+        fixture::forget_sessions(&self.reconciler);
         let full = vec![[0; 2]; aya::util::nr_cpus().expect("a number of CPUs")];
         let full = PerCpuValues::try_from(full).expect("one for each CPU");
         let set = self.error_budget.set(0, full, 0);
         set.expect("the map has one entry");
+    }
+
+    fn reconcile(&mut self, wanted: &Desired) {
+        self.known = None;
+        self.reconciler.apply(wanted).expect("the tables have room");
+    }
+
+    fn active(&self, virtual_server: &str, server: &str) -> u64 {
+        fixture::active(&self.reconciler, virtual_server, server)
     }
 
     fn wait(&mut self, time: Duration) {
@@ -233,6 +265,8 @@ fn difference(before: &Counted, after: &Counted) -> Counted {
             let counters = Counters {
                 packets: after.packets - before.packets,
                 bytes: after.bytes - before.bytes,
+                sessions: after.sessions.wrapping_sub(before.sessions),
+                reserved: 0,
             };
             (counters != Counters::default()).then(|| (name.clone(), counters))
         })

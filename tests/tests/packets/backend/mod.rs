@@ -4,11 +4,12 @@ mod host;
 mod kernel;
 
 pub use host::Host;
-pub use kernel::{Kernel, action, balancer_info};
+pub use kernel::{Kernel, Runner, action, balancer_info};
 
 use std::time::Duration;
 
 use lb_ebpf::Verdict;
+use lb_user::control::Desired;
 
 use crate::{
     case::{Case, Counted},
@@ -37,6 +38,12 @@ pub trait Backend {
 
     /// Forgets all that it knows from frames.
     fn forget(&mut self);
+
+    /// Makes the maps say what is wanted from now on.
+    fn reconcile(&mut self, wanted: &Desired);
+
+    /// Active sessions of a real server in a virtual server.
+    fn active(&self, virtual_server: &str, server: &str) -> u64;
 
     /// Lets time go by.
     fn wait(&mut self, time: Duration);
