@@ -43,7 +43,7 @@ pub fn binding(
             }
             return Ok(binding);
         }
-        Step::Pass => return by_hash(),
+        Step::ByHash => return by_hash(),
         Step::Refuse(refusal) => return Err(refusal),
         Step::Keep { phase, are_full } => (phase, are_full),
     };
@@ -72,7 +72,7 @@ pub enum Step {
     /// It is on this binding, and this is its first packet in a while.
     Used(u32),
     /// There is none, nor should there be: the hash decides.
-    Pass,
+    ByHash,
     /// A new one begins, or one leaves a real server that is down. Who is [`Phase::Opening`] goes where the predictor
     /// decides, who comes in mid-stream where the hash decides.
     Keep {
@@ -92,7 +92,7 @@ impl Step {
         match self {
             Self::Follow(binding) => binding as u64,
             Self::Used(binding) => 1 << 32 | binding as u64,
-            Self::Pass => 2 << 32,
+            Self::ByHash => 2 << 32,
             Self::Keep { phase, are_full } => 3 << 32 | (phase as u64) << 1 | are_full as u64,
             Self::Refuse(Refusal::Drop(reason)) => 4 << 32 | reason as u64,
             Self::Refuse(Refusal::Reset(reason)) => 5 << 32 | reason as u64,
@@ -106,7 +106,7 @@ impl Step {
         match (number >> 32, DropReason::at(number as u32)) {
             (0, _) => Self::Follow(number as u32),
             (1, _) => Self::Used(number as u32),
-            (2, _) => Self::Pass,
+            (2, _) => Self::ByHash,
             (3, _) => Self::Keep {
                 phase: Phase::at(number as u32 as u64 >> 1),
                 are_full: number & 1 != 0,
@@ -320,11 +320,7 @@ impl<'tables> Packet<'tables> {
         }
         match self.signal {
             Signal::Nothing => {}
-            Signal::End => {
-                if let Some(before) = found.end() {
-                    ended(tables, before);
-                }
-            }
+            Signal::End => end(tables, found),
             Signal::Begin | Signal::Continue | Signal::Close => {
                 let phase = self.signal.after(session.phase());
                 if phase != session.phase() || session.idle(self.now) != 0 {
@@ -349,22 +345,24 @@ impl<'tables> Packet<'tables> {
     /// Its session's real server is down.
     #[inline(always)]
     fn leave(&self, tables: &impl State, found: &Found<'_>) -> Step {
-        if matches!(self.signal, Signal::Nothing | Signal::End) {
-            return Step::Refuse(NONE_IS_UP);
-        }
-        // Who sends a SYN has no connection that could end, and may have a new one elsewhere.
-        let is_connected =
-            self.virtual_server.protocol == protocol::TCP && self.signal != Signal::Begin;
-        if is_connected && self.virtual_server.on_down == OnDown::Reset as u8 {
-            if let Some(before) = found.end() {
-                ended(tables, before);
+        let is_reset = self.virtual_server.on_down == OnDown::Reset as u8
+            && self.virtual_server.protocol == protocol::TCP;
+        let refusal = match self.signal {
+            Signal::Nothing => return Step::Refuse(NONE_IS_UP),
+            Signal::End => NONE_IS_UP,
+            Signal::Continue | Signal::Close if is_reset => {
+                Refusal::Reset(DropReason::ServerDownReset)
             }
-            return Step::Refuse(Refusal::Reset(DropReason::ServerDownReset));
-        }
-        Step::Keep {
-            phase: Phase::Opening,
-            are_full: false,
-        }
+            // Who sends a SYN has no connection that could end, and may have a new one elsewhere.
+            Signal::Begin | Signal::Continue | Signal::Close => {
+                return Step::Keep {
+                    phase: Phase::Opening,
+                    are_full: false,
+                };
+            }
+        };
+        end(tables, found);
+        Step::Refuse(refusal)
     }
 
     /// It belongs to no session. Another of its flow may be in the table.
@@ -372,7 +370,7 @@ impl<'tables> Packet<'tables> {
     fn begin(&self, tables: &impl State, has_former: bool, are_full: bool) -> Step {
         let is_udp = self.virtual_server.protocol == protocol::UDP;
         let phase = match self.signal {
-            Signal::Nothing => return Step::Pass,
+            Signal::Nothing => return Step::ByHash,
             Signal::Begin => Phase::Opening,
             Signal::Continue if is_udp => Phase::Opening,
             Signal::Continue | Signal::Close | Signal::End => {
@@ -384,7 +382,7 @@ impl<'tables> Packet<'tables> {
                     return Step::Refuse(Refusal::Drop(DropReason::UnknownSession));
                 }
                 match self.signal {
-                    Signal::End => return Step::Pass,
+                    Signal::End => return Step::ByHash,
                     Signal::Close => Phase::Closing,
                     _ => Phase::Established,
                 }
@@ -395,7 +393,7 @@ impl<'tables> Packet<'tables> {
             return Step::Keep { phase, are_full };
         }
         tables.count_session_event(SessionEvent::Unrecorded);
-        Step::Pass
+        Step::ByHash
     }
 
     /// See [`keep`].
@@ -479,6 +477,14 @@ fn evicted(tables: &impl State, session: Session, now: u32) {
     ended(tables, session);
 }
 
+/// Takes a session out of the table.
+#[inline(always)]
+fn end(tables: &impl State, found: &Found<'_>) {
+    if let Some(before) = found.end() {
+        ended(tables, before);
+    }
+}
+
 /// Counts a session that is not active any more, of any virtual server.
 #[inline(always)]
 fn ended(tables: &impl State, session: Session) {
@@ -518,7 +524,7 @@ mod tests {
             Step::Follow(0),
             Step::Follow(4095),
             Step::Used(7),
-            Step::Pass,
+            Step::ByHash,
         ];
         let phases = [Phase::Opening, Phase::Closing, Phase::Established];
         let keep = phases

@@ -480,7 +480,7 @@ pub fn active<P: Platform>(reconciler: &Reconciler<P>, virtual_server: &str, ser
     counters.map_or(0, |counters| sessions.active(counters))
 }
 
-/// Empties the tables of sessions.
+/// Empties the tables of sessions, and starts the round robins anew.
 pub fn forget_sessions<P: Platform>(reconciler: &Reconciler<P>) {
     let sessions = &reconciler.tables().sessions;
     let clear = |words: &[AtomicU64]| {
@@ -495,6 +495,7 @@ pub fn forget_sessions<P: Platform>(reconciler: &Reconciler<P>) {
     for counters in 0..sessions.active.len() {
         sessions.active.set(counters, 0);
     }
+    (0..sessions.turns.len()).for_each(|id| sessions.turns.set(id, 0));
 }
 
 /// What counters are called in the expectations.

@@ -276,7 +276,7 @@ extern "C" fn session_step(ip: *const IpPacket, id: u32) -> u64 {
     // SAFETY: a reference, or null.
     match unsafe { ip.as_ref() } {
         Some(ip) => session::step(&Maps, ip, id).encode(),
-        None => Step::Pass.encode(),
+        None => Step::ByHash.encode(),
     }
 }
 

@@ -65,6 +65,7 @@ on_both! {
     resets::a_packet_in_mid_stream_is_dropped
     servers::sessions_of_a_server_that_is_down_move
     servers::sessions_of_a_server_that_is_down_are_reset
+    servers::a_client_ends_its_session_on_a_server_that_is_down
     servers::a_syn_whose_server_is_down_goes_to_another_one
     servers::a_server_that_comes_back_takes_no_session
     servers::a_drained_server_keeps_its_sessions

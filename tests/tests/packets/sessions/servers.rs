@@ -74,12 +74,6 @@ pub fn sessions_of_a_server_that_is_down_are_reset(balancer: &mut Balancer<'_, i
         let down = servers[0];
         balancer.take_down(down);
         assert_eq!(balancer.follow(DOWN_RESET, &ack(&segments[1])), servers[1]);
-        let seen = balancer.run(&rst(&segments[0]).frame());
-        assert_eq!(
-            seen.verdict,
-            Verdict::Drop(NoRealServer),
-            "{flow}: a RST has no answer"
-        );
         let seen = balancer.run(&ack(&segments[0]).frame());
         let expected = Observed {
             verdict: Verdict::Transmit,
@@ -92,6 +86,25 @@ pub fn sessions_of_a_server_that_is_down_are_reset(balancer: &mut Balancer<'_, i
         // It is gone for good.
         assert_eq!(balancer.sent(DOWN_RESET, &ack(&segments[0])).1, 1, "{flow}");
         balancer.backend.forget();
+    }
+}
+
+/// A RST has no answer, and ends the session all the same.
+pub fn a_client_ends_its_session_on_a_server_that_is_down(
+    balancer: &mut Balancer<'_, impl Backend>,
+) {
+    for flow in tcp() {
+        for service in [TURNS, DOWN_RESET] {
+            let segment = client(flow, service, 40_000);
+            let server = balancer.begin(service, &segment);
+            balancer.take_down(server);
+            assert_eq!(balancer.active(service, flow)[server], 1, "{flow}");
+            let seen = balancer.run(&rst(&segment).frame());
+            assert_eq!(seen.verdict, Verdict::Drop(NoRealServer), "{flow}");
+            assert_eq!(balancer.active(service, flow)[server], 0, "{flow}");
+            balancer.restore();
+            balancer.backend.forget();
+        }
     }
 }
 
