@@ -56,7 +56,7 @@ pub fn by_hash(
     virtual_server: &VirtualServer,
 ) -> Option<u32> {
     let hash = if virtual_server.predictor == Predictor::SourceHash as u8 {
-        hash::source(flow.source, 0)
+        hash::source(flow.source)
     } else {
         hash
     };
