@@ -48,8 +48,6 @@ use crate::{
 const FIRST_ANSWERS: Duration = Duration::from_secs(1);
 const SAMPLE_RATES_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
-/// What may fail when the limits are set.
-const RANDOM: &str = "can't get a random number";
 
 /// Runs until SIGTERM or SIGINT, which leave forwarding in place, or until a client asks to stop it.
 pub async fn run(config_path: &Path) -> Result<()> {
@@ -140,7 +138,9 @@ impl Daemon {
         attach::check_links(&pins, &network.borrow(), &config.interfaces)?;
         let sizes = Sizes::new(&config.limits);
         let loaded = load::load(&pins, &sizes)?;
-        loaded.tables.set_limits(&config.limits).context(RANDOM)?;
+        let secret = loaded.tables.make_secret();
+        secret.context("can't get a random number")?;
+        loaded.tables.set_limits(&config.limits);
         let reconciler = Reconciler::new(loaded.tables, &sizes, loaded.counters);
         let mut daemon = Self {
             config_path: config_path.to_owned(),
@@ -364,8 +364,7 @@ impl Daemon {
         let applied = self.attach(&next).and_then(|()| self.reconcile(&next));
         match applied {
             Ok(()) => {
-                let tables = self.reconciler.tables();
-                tables.set_limits(&next.limits).context(RANDOM)?;
+                self.reconciler.tables().set_limits(&next.limits);
                 self.config = Rc::new(next);
             }
             Err(_) => self.watch(&Rc::clone(&self.config), &[]),

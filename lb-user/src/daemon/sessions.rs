@@ -110,7 +110,6 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Limits,
         control::{
             PlatformError,
             desired::{Link, desired},
@@ -140,16 +139,7 @@ mod tests {
 
     impl Balancer {
         fn new() -> Self {
-            let sizes = Sizes {
-                sessions_v4: 8,
-                sessions_v6: 8,
-                sticky: 8,
-                ..Sizes::new(&Limits {
-                    virtual_servers: 4,
-                    real_servers: 4,
-                    ..Limits::DEFAULT
-                })
-            };
+            let sizes = Sizes::few();
             let tables = Tables::anonymous(&sizes).unwrap();
             Self {
                 reconciler: Reconciler::new(tables, &sizes, NoKernel),

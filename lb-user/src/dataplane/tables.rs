@@ -77,6 +77,21 @@ impl Sizes {
             sticky: buckets_for(limits.sticky),
         }
     }
+
+    /// Four virtual servers, four real servers, and tables of sessions that fill up at once.
+    #[cfg(test)]
+    pub fn few() -> Self {
+        Self {
+            sessions_v4: 8,
+            sessions_v6: 8,
+            sticky: 8,
+            ..Self::new(&Limits {
+                virtual_servers: 4,
+                real_servers: 4,
+                ..Limits::DEFAULT
+            })
+        }
+    }
 }
 
 /// The arrays that packets follow. The maps of the same names are described in `lb_common`.
@@ -104,20 +119,27 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Tells packets how large the session tables are, and how many sessions they may begin.
-    ///
-    /// Packets are not disturbed: what was said before is the same, but for the number of new sessions.
+    /// Makes the secret that keeps others from finding flows that share buckets. One that is there stays: sessions are
+    /// found by it.
     ///
     /// # Errors
     ///
     /// If the kernel has no random number.
-    pub fn set_limits(&self, limits: &Limits) -> Result<(), getrandom::Error> {
+    pub fn make_secret(&self) -> Result<(), getrandom::Error> {
+        let before = self.control.get(0);
+        if before.secret == 0 {
+            let secret = getrandom::u64()?;
+            self.control.set(0, Control { secret, ..before });
+        }
+        Ok(())
+    }
+
+    /// Tells packets how large the session tables are, and how many sessions they may begin.
+    ///
+    /// Packets are not disturbed: what was said before is the same, but for the number of new sessions.
+    pub fn set_limits(&self, limits: &Limits) {
         let before = self.control.get(0);
         let sessions = &self.sessions;
-        let secret = match before.secret {
-            0 => getrandom::u64()?,
-            secret => secret,
-        };
         self.control.set(
             0,
             Control {
@@ -128,11 +150,9 @@ impl Tables {
                     sticky_v6: sessions.sticky_v6.len(),
                 },
                 new_sessions: Budget::in_window(limits.cps_per_cpu),
-                secret,
                 ..before
             },
         );
-        Ok(())
     }
 
     /// Tables that no kernel program reads, to try things out on.

@@ -461,7 +461,8 @@ pub fn reconcile<P: Platform>(tables: Tables, platform: P, config: &Config) -> R
             .interfaces
             .set(InterfaceEntry::place(ifindex, 0), entry);
     }
-    tables.set_limits(&config.limits).expect("a random number");
+    tables.make_secret().expect("a random number");
+    tables.set_limits(&config.limits);
     let mut reconciler = Reconciler::new(tables, &sizes(config), platform);
     let wanted = wanted(config);
     reconciler.apply(&wanted).expect("the tables have room");

@@ -8,7 +8,6 @@ use lb_common::{
 };
 
 use super::*;
-use crate::config::Limits;
 
 const NOW: u32 = 1000;
 /// The virtual server with two bindings, whose sessions live for 100 ticks, and clients stay for 200.
@@ -26,16 +25,7 @@ struct Table {
 
 impl Table {
     fn new() -> Self {
-        let sizes = Sizes {
-            sessions_v4: 8,
-            sessions_v6: 8,
-            sticky: 8,
-            ..Sizes::new(&Limits {
-                virtual_servers: 4,
-                real_servers: 4,
-                ..Limits::DEFAULT
-            })
-        };
+        let sizes = Sizes::few();
         let tables = Tables::anonymous(&sizes).unwrap();
         for (id, protocol, first_binding) in [(SHOP, TCP, 4), (DNS, UDP, 8)] {
             let entry = VirtualServer {
