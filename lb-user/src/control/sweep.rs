@@ -1,7 +1,10 @@
 //! Takes sessions out of the table that are over, so that their places are free and the counts of active sessions are
 //! right. Packets do without: an idle session is a miss for them.
 
-use std::{collections::HashSet, mem};
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+};
 
 use lb_common::{VirtualServer, session::State};
 
@@ -23,7 +26,7 @@ pub struct Sweep {
 }
 
 /// The virtual servers as they were at the beginning of a step, by id, as far as they were looked at.
-struct VirtualServers(Vec<Option<VirtualServer>>);
+struct VirtualServers(HashMap<u32, VirtualServer>);
 
 impl Sweep {
     /// At the beginning of the first pass.
@@ -33,7 +36,7 @@ impl Sweep {
             passes: 0,
             left: vec![0; sizes.bindings as usize],
             counted: vec![0; sizes.bindings as usize],
-            virtual_servers: VirtualServers(vec![None; sizes.virtual_servers as usize]),
+            virtual_servers: VirtualServers(HashMap::new()),
         }
     }
 
@@ -55,7 +58,7 @@ impl Sweep {
             virtual_servers,
             ..
         } = self;
-        virtual_servers.0.fill(None);
+        virtual_servers.0.clear();
         let mut session = |slot: Slot<'_>| {
             let virtual_server = virtual_servers.get(tables, slot.state.virtual_server());
             let counters = virtual_server.and_then(|it| counters(tables, it, slot.state));
@@ -123,8 +126,11 @@ fn counters(tables: &Tables, virtual_server: &VirtualServer, session: State) -> 
 impl VirtualServers {
     /// The virtual server with this id, if there is one.
     fn get(&mut self, tables: &Tables, id: u32) -> Option<&VirtualServer> {
-        let known = self.0.get_mut(id as usize)?;
-        let virtual_server = known.get_or_insert_with(|| tables.virtual_servers.get(id));
+        if id >= tables.virtual_servers.len() {
+            return None;
+        }
+        let known = self.0.entry(id);
+        let virtual_server = known.or_insert_with(|| tables.virtual_servers.get(id));
         (virtual_server.protocol != 0).then_some(virtual_server)
     }
 }
