@@ -281,13 +281,9 @@ fn ipv4(packet: Frame<'_>, offset: usize) -> Option<Parsed> {
     }
     let message = payload.start.view::<ICMP>()?;
     match message.u8::<0>() {
-        ECHO_REQUEST if message.u8::<1>() == 0 => Some(Parsed::EchoRequest(EchoRequest {
-            offset,
-            icmp_offset: offset + payload.offset,
-            end: offset + length,
-            source,
-            destination,
-        })),
+        ECHO_REQUEST if message.u8::<1>() == 0 => {
+            Some(echo_request(&payload, length, offset, source, destination))
+        }
         UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM => {
             let flow = portless(source, destination, ICMPV4);
             Some(described(flow, &payload, length, offset, None))
@@ -352,13 +348,9 @@ fn ipv6(packet: Frame<'_>, offset: usize, group: bool) -> Option<Parsed> {
             neighbor_solicitation(payload.start, offset, source, hop_limit)
         }
         _ if group => None,
-        ECHO_REQUEST if message.u8::<1>() == 0 => Some(Parsed::EchoRequest(EchoRequest {
-            offset,
-            icmp_offset: offset + payload.offset,
-            end: offset + length,
-            source,
-            destination,
-        })),
+        ECHO_REQUEST if message.u8::<1>() == 0 => {
+            Some(echo_request(&payload, length, offset, source, destination))
+        }
         UNREACHABLE..=PARAMETER_PROBLEM => {
             let flow = portless(source, destination, ICMPV6);
             Some(described(flow, &payload, length, offset, None))
@@ -503,6 +495,24 @@ fn flow(
         protocol: payload.protocol,
     };
     Some((flow, tcp_flags))
+}
+
+/// A ping. `length` is that of the IP packet, which is at `offset`.
+#[inline(always)]
+const fn echo_request(
+    payload: &Payload<'_>,
+    length: usize,
+    offset: usize,
+    source: AddressWords,
+    destination: AddressWords,
+) -> Parsed {
+    Parsed::EchoRequest(EchoRequest {
+        offset,
+        icmp_offset: offset + payload.offset,
+        end: offset + length,
+        source,
+        destination,
+    })
 }
 
 /// An IP packet of a flow, `offset` bytes behind the beginning of the frame and `length` bytes long. Without TCP flags it
