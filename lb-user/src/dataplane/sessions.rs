@@ -24,7 +24,7 @@ pub struct SessionTables {
     pub sticky_v6: Array<BucketV6>,
     /// Active sessions, by [`lb_common::Binding::counters`].
     pub active: Array<u64>,
-    /// Sessions that a round robin has handed out, by virtual-server id.
+    /// Turns that a round robin has handed out, or equal candidates of least connections have taken, by virtual-server id.
     pub turns: Array<u64>,
 }
 
