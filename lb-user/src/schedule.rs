@@ -18,28 +18,29 @@ impl<K> Default for Schedule<K> {
     }
 }
 
-impl<K: Copy + Ord> Schedule<K> {
+impl<K: Clone + Ord> Schedule<K> {
     /// Sets or moves the deadline of `key`.
     pub(crate) fn set(&mut self, key: K, at: Instant) {
-        self.cancel(key);
-        self.by_key.insert(key, at);
+        self.cancel(&key);
+        self.by_key.insert(key.clone(), at);
         self.by_time.insert((at, key));
     }
 
-    pub(crate) fn cancel(&mut self, key: K) {
-        if let Some(at) = self.by_key.remove(&key) {
+    pub(crate) fn cancel(&mut self, key: &K) {
+        if let Some((key, at)) = self.by_key.remove_entry(key) {
             self.by_time.remove(&(at, key));
         }
     }
 
     pub(crate) fn earliest(&self) -> Option<Instant> {
-        self.by_time.first().map(|&(at, _)| at)
+        self.by_time.first().map(|(at, _)| *at)
     }
 
     /// Takes the key with the earliest deadline, if that has passed.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<K> {
-        let &(_, key) = self.by_time.first().filter(|&&(at, _)| at <= now)?;
-        self.cancel(key);
+        self.by_time.first().filter(|(at, _)| *at <= now)?;
+        let (_, key) = self.by_time.pop_first()?;
+        self.by_key.remove(&key);
         Some(key)
     }
 }
@@ -59,7 +60,7 @@ mod tests {
         schedule.set('b', at(2));
         schedule.set('c', at(3));
         schedule.set('a', at(4));
-        schedule.cancel('c');
+        schedule.cancel(&'c');
 
         assert_eq!(schedule.earliest(), Some(at(2)));
         assert_eq!(schedule.pop_due(at(1)), None);

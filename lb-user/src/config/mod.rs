@@ -7,6 +7,7 @@
 
 mod address;
 mod bindings;
+mod check;
 mod claims;
 mod duration;
 mod error;
@@ -35,12 +36,15 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use check::{
+    Body, DnsCheck, HealthCheck, HttpCheck, IcmpCheck, Method, PortCheck, Tls, UdpCheck, Via,
+};
 pub use error::{Diagnostic, LoadError, Position};
 pub use interface_name::InterfaceName;
 pub use mac::{MacAddress, MacAddressError};
 pub use model::{
-    Binding, CheckKind, Config, Control, Forward, Health, Interface, Limits, OnDown, OnUnknown,
-    Predictor, Protocol, RealServer, Session, SessionMode, Sticky, Tunnel, VirtualServer, XdpMode,
+    Binding, Config, Control, Forward, Health, Interface, Limits, OnDown, OnUnknown, Predictor,
+    Protocol, RealServer, Session, SessionMode, Sticky, Tunnel, VirtualServer, XdpMode,
 };
 pub use ports::Ports;
 pub use prefix::prefix;

@@ -10,6 +10,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Serialize;
 use strum::{Display, EnumString, VariantNames};
 
+use super::check::HealthCheck;
 use super::mac::MacAddress;
 use super::ports::Ports;
 
@@ -203,7 +204,7 @@ impl Protocol {
 }
 
 /// How packets reach the real server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Display)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Display)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Forward {
@@ -361,14 +362,5 @@ pub struct Health {
     /// So many checks in a row must fail until a server that is up is down: 1 to 100.
     pub fall: u32,
     /// Each once. None: what answers ARP or neighbour solicitations is up.
-    pub checks: Vec<CheckKind>,
-}
-
-/// A kind of health check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Display)]
-#[serde(rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case")]
-pub enum CheckKind {
-    /// An ICMP echo request to the real server's own address must be answered.
-    Icmp,
+    pub checks: Vec<HealthCheck>,
 }

@@ -13,6 +13,7 @@ use serde_yaml::Spanned;
 use strum::{Display, EnumString, VariantNames};
 
 use super::address::HostAddress;
+use super::check::Via;
 use super::duration::{HOUR, SECOND, Within, WithinOrNone};
 use super::http::{StatusRange, UrlPath};
 use super::interface_name::InterfaceName;
@@ -227,15 +228,6 @@ pub struct HttpCheck {
     pub tls: Option<Field<bool>>,
     pub port: Option<Field<Port>>,
     pub via: Option<Field<Word<Via>>>,
-}
-
-/// Where a check is sent: to the VIP by the server's own DSR path, or to the server's address.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
-#[strum(serialize_all = "snake_case")]
-pub enum Via {
-    #[default]
-    Vip,
-    Real,
 }
 
 impl FromValue for SocketAddr {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::check::HealthCheck;
 use super::duration::{Within, WithinOrNone};
 use super::error::{Diagnostics, Position};
-use super::model::{CheckKind, Forward, OnDown, OnUnknown, Predictor, Protocol, SessionMode};
+use super::model::{Forward, OnDown, OnUnknown, Predictor, Protocol, SessionMode};
 use super::value::{Entry, Field, Number, Word};
 use super::{schema, unsupported};
 
@@ -47,7 +48,7 @@ pub struct HealthSettings {
     pub timeout: Option<Written<Duration>>,
     pub rise: Option<Written<u32>>,
     pub fall: Option<Written<u32>>,
-    pub checks: Option<Written<Vec<CheckKind>>>,
+    pub checks: Option<Written<Vec<HealthCheck>>>,
 }
 
 /// A value in the file.
@@ -244,7 +245,7 @@ impl HealthSettings {
 }
 
 /// `None` if anything about them is wrong.
-fn checks(entries: &[schema::CheckEntry], errors: &mut Diagnostics) -> Option<Vec<CheckKind>> {
+fn checks(entries: &[schema::CheckEntry], errors: &mut Diagnostics) -> Option<Vec<HealthCheck>> {
     let mut checks = Vec::new();
     let mut right = true;
     for entry in entries {

@@ -7,9 +7,10 @@ use std::fmt::Display;
 
 use serde_yaml::Spanned;
 
+use super::check::{HealthCheck, IcmpCheck, Via};
 use super::error::Diagnostics;
 use super::model;
-use super::schema::{Check, CheckEntry, CheckKind, File, Forward, Metrics, Predictor, Via};
+use super::schema::{Check, CheckEntry, CheckKind, File, Forward, Metrics, Predictor};
 use super::value::{Entry, Field, Word};
 
 /// Sections and keys of the whole file.
@@ -66,7 +67,7 @@ fn metrics(metrics: &Spanned<Metrics>, errors: &mut Diagnostics) {
 }
 
 /// The check, if it is right and can be done.
-pub fn check(entry: &CheckEntry, errors: &mut Diagnostics) -> Option<model::CheckKind> {
+pub fn check(entry: &CheckEntry, errors: &mut Diagnostics) -> Option<HealthCheck> {
     let not_yet =
         |what: &str| format!("check: {what} is not supported yet: `icmp: {{ via: real }}` is");
     let Check { icmp, syn, http } = match &entry.value {
@@ -96,7 +97,12 @@ pub fn check(entry: &CheckEntry, errors: &mut Diagnostics) -> Option<model::Chec
     }
     let problem = match (icmp, syn, http) {
         (Some(icmp), None, None) => match via(&icmp.via, errors)? {
-            Via::Real => return Some(model::CheckKind::Icmp),
+            Via::Real => {
+                return Some(HealthCheck::Icmp(IcmpCheck {
+                    via: Via::Real,
+                    size: None,
+                }));
+            }
             Via::Vip => not_yet("icmp via vip"),
         },
         (None, Some(_), None) => not_yet("syn"),

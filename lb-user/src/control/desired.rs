@@ -153,7 +153,7 @@ pub fn desired(
     health: &health::States,
 ) -> Desired {
     let virtual_servers = config.virtual_servers.iter().map(|virtual_server| {
-        let member = |server: &RealServer, weight, drain| {
+        let member = |name: &str, server: &RealServer, weight, drain| {
             let last_known = last_known.get(&(server.address, virtual_server.forward));
             Member {
                 address: server.address,
@@ -161,14 +161,14 @@ pub fn desired(
                 share: weight,
                 drain,
                 link: link(config, virtual_server, server, network, last_known).and_then(|link| {
-                    health.of(server.address, &virtual_server.health)?;
+                    health.of(name, server.address, virtual_server)?;
                     Ok(link)
                 }),
             }
         };
         let bound = virtual_server.bind.iter().map(|binding| {
             let server = &config.real_servers[&binding.server];
-            let member = member(server, binding.weight, binding.drain);
+            let member = member(&binding.server, server, binding.weight, binding.drain);
             (binding.server.clone(), member)
         });
         let left = unbound
@@ -183,7 +183,10 @@ pub fn desired(
                     weight: 0,
                     mac: known.and_then(|server| server.mac),
                 };
-                (unbound.server.clone(), member(&server, 0, true))
+                (
+                    unbound.server.clone(),
+                    member(&unbound.server, &server, 0, true),
+                )
             });
         let wanted = VirtualServer {
             vip: virtual_server.vip,

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use anyhow::{Context, Result};
@@ -17,11 +18,11 @@ use crate::{
 
 /// Health checks, from the daemon's side.
 pub struct Health {
-    checks: watch::Sender<BTreeSet<Check>>,
-    outcomes: mpsc::UnboundedReceiver<(Check, Outcome)>,
+    checks: watch::Sender<BTreeSet<Arc<Check>>>,
+    outcomes: mpsc::UnboundedReceiver<(Arc<Check>, Outcome)>,
     states: States,
     /// The names of the virtual servers and real servers that each check is for.
-    checked: BTreeMap<Check, Vec<(String, String)>>,
+    checked: BTreeMap<Arc<Check>, Vec<(String, String)>>,
 }
 
 impl Health {
@@ -50,10 +51,10 @@ impl Health {
             let mut members = members.iter();
             let is_up =
                 members.any(|(virtual_server, server)| reconciler.is_up(virtual_server, server));
-            (*check, is_up)
+            (Arc::clone(check), is_up)
         });
         self.states.set(checks);
-        let checks: BTreeSet<_> = self.checked.keys().copied().collect();
+        let checks: BTreeSet<_> = self.checked.keys().cloned().collect();
         self.checks.send_if_modified(|sent| {
             let is_new = *sent != checks;
             *sent = checks;
@@ -76,7 +77,7 @@ impl Health {
 
     fn record(
         &mut self,
-        (check, outcome): (Check, Outcome),
+        (check, outcome): (Arc<Check>, Outcome),
         response_times: &mut AllResponseTimes,
     ) -> bool {
         if let Ok(latency) = outcome {
@@ -102,8 +103,13 @@ impl Health {
     }
 
     /// The checks of a real server of a virtual server, as `lb status` shows them.
-    pub fn status(&self, address: IpAddr, health: &config::Health) -> Vec<status::Check> {
-        Check::all_of(address, health)
+    pub fn status(
+        &self,
+        server: &str,
+        address: IpAddr,
+        virtual_server: &config::VirtualServer,
+    ) -> Vec<status::Check> {
+        Check::all_of(server, address, virtual_server)
             .filter_map(|check| Some(shown(&check, self.states.get(&check)?)))
             .collect()
     }
@@ -111,14 +117,14 @@ impl Health {
 
 fn shown(check: &Check, state: &State) -> status::Check {
     status::Check {
-        kind: check.kind.to_string(),
+        kind: check.what.to_string(),
         ok: state.passed(),
         latency_us: state.latency().unwrap_or_default().as_micros() as u64,
         message: state.message(check),
     }
 }
 
-fn checked(config: &Config, unbound: &[Unbound]) -> BTreeMap<Check, Vec<(String, String)>> {
+fn checked(config: &Config, unbound: &[Unbound]) -> BTreeMap<Arc<Check>, Vec<(String, String)>> {
     let mut checked = BTreeMap::<_, Vec<_>>::new();
     for virtual_server in &config.virtual_servers {
         let bound = virtual_server.bind.iter().map(|binding| {
@@ -130,7 +136,7 @@ fn checked(config: &Config, unbound: &[Unbound]) -> BTreeMap<Check, Vec<(String,
             .filter(|it| it.virtual_server == virtual_server.name)
             .map(|it| (&it.server, it.address));
         for (server, address) in bound.chain(unbound) {
-            for check in Check::all_of(address, &virtual_server.health) {
+            for check in Check::all_of(server, address, virtual_server) {
                 let names = (virtual_server.name.clone(), server.clone());
                 checked.entry(check).or_default().push(names);
             }

@@ -87,7 +87,7 @@ impl Daemon {
             weight: member.weight,
             state: member.state().to_string(),
             reason: member.link.clone().err().unwrap_or_default(),
-            checks: self.health.status(member.address, &virtual_server.health),
+            checks: self.health.status(name, member.address, virtual_server),
             sessions,
             traffic,
         }

@@ -1,60 +1,121 @@
 //! One health check, and what comes of it.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
-use crate::config::{CheckKind, Health};
+use crate::config::{Forward, HealthCheck, Via, VirtualServer};
 
 /// A check of one real server. Virtual servers that ask for equal ones share it: it is sent once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Check {
-    /// The real server's.
+    /// The real server's name.
+    pub server: String,
+    /// The real server's address.
     pub address: IpAddr,
+    /// Which way it goes; `None`: straight to the real server's address.
+    pub path: Option<Path>,
     /// What is sent.
-    pub kind: CheckKind,
-    /// As in [`Health`].
+    pub what: HealthCheck,
+    /// As in [`crate::config::Health`].
     pub interval: Duration,
-    /// As in [`Health`].
+    /// As in [`crate::config::Health`].
     pub timeout: Duration,
-    /// As in [`Health`].
+    /// As in [`crate::config::Health`].
     pub rise: u32,
-    /// As in [`Health`].
+    /// As in [`crate::config::Health`].
     pub fall: u32,
 }
 
+/// The way of a client's packets to a real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Path {
+    /// What they are sent to.
+    pub vip: IpAddr,
+    /// How they are forwarded.
+    pub forward: Forward,
+}
+
 impl Check {
-    /// All checks of the real server with this address.
-    pub fn all_of(address: IpAddr, health: &Health) -> impl Iterator<Item = Self> {
-        health.checks.iter().map(move |&kind| Self {
-            address,
-            kind,
-            interval: health.interval,
-            timeout: health.timeout,
-            rise: health.rise,
-            fall: health.fall,
+    /// All checks of a real server of a virtual server.
+    pub fn all_of(
+        server: &str,
+        address: IpAddr,
+        virtual_server: &VirtualServer,
+    ) -> impl Iterator<Item = Arc<Self>> {
+        let health = &virtual_server.health;
+        health.checks.iter().map(move |what| {
+            let path = Path {
+                vip: virtual_server.vip,
+                forward: virtual_server.forward,
+            };
+            Arc::new(Self {
+                server: server.to_owned(),
+                address,
+                path: (what.via() == Some(Via::Vip)).then_some(path),
+                what: what.clone(),
+                interval: health.interval,
+                timeout: health.timeout,
+                rise: health.rise,
+                fall: health.fall,
+            })
         })
+    }
+
+    /// The address that it is sent to.
+    pub fn destination(&self) -> IpAddr {
+        self.path.map_or(self.address, |path| path.vip)
+    }
+
+    /// What a person would say of a failure.
+    pub fn explain(&self, failure: &Failure) -> String {
+        let target = Target(self);
+        match failure {
+            Failure::Silence(answer) => {
+                format!("no {answer} from {target} in {:?}", self.timeout)
+            }
+            Failure::Refused => format!("connection refused by {target}"),
+            Failure::Unreachable(reason) => format!("{target} is unreachable: {reason}"),
+            Failure::Answer(answer) => format!("{answer} from {target}"),
+            Failure::Unsent(reason) => format!("can't send to {target}: {reason}"),
+        }
+    }
+}
+
+/// Where a check is sent, as a person would say it.
+struct Target<'a>(&'a Check);
+
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let check = self.0;
+        match check.what.port() {
+            Some(port) => SocketAddr::new(check.destination(), port).fmt(f)?,
+            None => check.destination().fmt(f)?,
+        }
+        match check.path {
+            Some(_) => write!(f, " through {}", check.server),
+            None => Ok(()),
+        }
     }
 }
 
 /// How long the answer took, or why the check failed.
 pub type Outcome = Result<Duration, Failure>;
 
-/// Why a check failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a check failed. [`Check::explain`] says it in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// It was sent, and nothing came back.
-    #[error("no echo reply from {address} in {timeout:?}")]
-    NoReply {
-        /// The real server's.
-        address: IpAddr,
-        /// That of the check.
-        timeout: Duration,
-    },
-    /// This host couldn't send it.
-    #[error("can't send an echo request to {address}: {reason}")]
-    Unsent {
-        /// The real server's.
-        address: IpAddr,
-        /// The kernel's reason.
-        reason: String,
-    },
+    /// It was sent, and this did not come in time: `SYN-ACK`, `echo reply`.
+    Silence(&'static str),
+    /// The connection was refused, by a TCP RST.
+    Refused,
+    /// An ICMP error came, or the host's own network says so: `port unreachable (from 10.9.0.11)`.
+    Unreachable(String),
+    /// The wrong answer came: `status 503 (expected 200-399)`.
+    Answer(String),
+    /// This host couldn't send it, for a reason of its own.
+    Unsent(String),
 }

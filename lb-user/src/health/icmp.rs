@@ -1,6 +1,7 @@
 //! ICMP echo (RFC 792; RFC 4443 section 4), over one raw socket for each IP version.
 
 use std::{
+    cell::Cell,
     io,
     net::{IpAddr, SocketAddr},
 };
@@ -10,6 +11,12 @@ use futures::future::OptionFuture;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::Domain;
 use tokio::net::UdpSocket;
+
+use super::{
+    Failure,
+    destination::{Awaited, Destination},
+    expected::Expected,
+};
 
 use crate::icmp_socket::{self, Field};
 
@@ -26,7 +33,9 @@ pub(super) struct EchoSockets {
     v6: Option<UdpSocket>,
     /// Tells our replies from those to others on this host.
     identifier: u16,
-    sequence: u16,
+    sequence: Cell<u16>,
+    /// By the address that the reply must come from, and the token in it.
+    expected: Expected<(IpAddr, u64), ()>,
 }
 
 impl EchoSockets {
@@ -48,20 +57,31 @@ impl EchoSockets {
                 socket => Some(socket?),
             },
             identifier,
-            sequence: 0,
+            sequence: Cell::default(),
+            expected: Expected::default(),
         })
     }
 
-    /// Sends a request. The reply will have its token.
-    ///
-    /// # Errors
-    /// The kernel's: there is no route, for one.
-    pub(super) fn send(&mut self, address: IpAddr, token: u64) -> io::Result<()> {
+    /// Sends a request and waits for the reply.
+    pub(super) async fn ask(
+        &self,
+        destination: Destination,
+        awaited: &Awaited,
+    ) -> Result<(), Failure> {
+        awaited.set("echo reply");
+        // Nobody who doesn't see the request can guess it.
+        let token = getrandom::u64().map_err(|error| Failure::Unsent(error.to_string()))?;
+        let address = destination.address;
+        let send = || self.send(address, token);
+        self.expected.ask((address, token), send).await
+    }
+
+    fn send(&self, address: IpAddr, token: u64) -> io::Result<()> {
         let echo = IcmpEchoHeader {
             id: self.identifier,
-            seq: self.sequence,
+            seq: self.sequence.get(),
         };
-        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence.set(self.sequence.get().wrapping_add(1));
         let token = token.to_be_bytes();
         let (socket, mut message) = match address {
             IpAddr::V4(_) => {
@@ -82,29 +102,27 @@ impl EchoSockets {
         Ok(())
     }
 
-    /// Waits until there may be a reply.
-    pub(super) async fn readable(&self) -> io::Result<()> {
-        tokio::select! {
+    /// Waits until there may be replies, and takes those that are there.
+    pub(super) async fn receive(&self) {
+        // An error comes with the next message, too.
+        let _ = tokio::select! {
             ready = self.v4.readable() => ready,
             Some(ready) = OptionFuture::from(self.v6.as_ref().map(UdpSocket::readable)) => ready,
-        }
-    }
-
-    /// Takes a reply that is there: who sent it, and its token.
-    pub(super) fn receive(&self) -> Option<(IpAddr, u64)> {
+        };
         let mut buffer = [0; 128];
         for socket in [Some(&self.v4), self.v6.as_ref()].into_iter().flatten() {
             // An error of one message must not hide those behind it; the last one is that there are no more.
             loop {
                 match socket.try_recv_from(&mut buffer) {
                     Ok((length, source)) => {
+                        let source = source.ip();
                         let packet = &buffer[..length];
-                        let message = match source.ip() {
+                        let message = match source {
                             IpAddr::V4(_) => without_ip_header(packet),
                             IpAddr::V6(_) => Some(packet),
                         };
                         if let Some(token) = message.and_then(token) {
-                            return Some((source.ip(), token));
+                            self.expected.answer(&(source, token), ());
                         }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -112,7 +130,6 @@ impl EchoSockets {
                 }
             }
         }
-        None
     }
 }
 

@@ -5,11 +5,13 @@
 //! does counts as latency, and yields outcomes. [`States`] makes states of them: `rise` and `fall`.
 
 mod check;
+mod destination;
+mod expected;
 mod icmp;
 mod rounds;
 mod run;
 mod states;
 
-pub use check::{Check, Failure, Outcome};
+pub use check::{Check, Failure, Outcome, Path};
 pub use run::run;
 pub use states::{State, States};

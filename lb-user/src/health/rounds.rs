@@ -1,12 +1,11 @@
-//! When each check is sent, and which answer or timeout ends it.
+//! When each check is sent.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
-    net::IpAddr,
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
     time::{Duration, Instant},
 };
-
-use lb_common::hash;
 
 use super::Check;
 use crate::schedule::Schedule;
@@ -17,51 +16,42 @@ const FIRST_WITHIN: Duration = Duration::from_millis(500);
 /// checks that have come together part again.
 const JITTER: f64 = 0.1;
 
-/// The checks that go on, each with at most one request under way.
+/// The checks that go on.
 #[derive(Debug, Default)]
 pub(super) struct Rounds {
     /// How often each was sent.
-    checks: BTreeMap<Check, u64>,
-    due: Schedule<Check>,
-    /// What is under way, by its token.
-    requests: HashMap<u64, Request>,
-    timeouts: Schedule<u64>,
-}
-
-#[derive(Debug)]
-struct Request {
-    check: Check,
-    sent: Instant,
+    checks: BTreeMap<Arc<Check>, u64>,
+    due: Schedule<Arc<Check>>,
 }
 
 impl Rounds {
     /// Goes on with these checks and no others.
-    pub(super) fn set(&mut self, checks: &BTreeSet<Check>, now: Instant) {
+    pub(super) fn set(&mut self, checks: &BTreeSet<Arc<Check>>, now: Instant) {
         let due = &mut self.due;
         self.checks.retain(|check, _| {
             let stays = checks.contains(check);
             if !stays {
-                due.cancel(*check);
+                due.cancel(check);
             }
             stays
         });
-        for &check in checks {
-            if let Entry::Vacant(new) = self.checks.entry(check) {
+        for check in checks {
+            if let Entry::Vacant(new) = self.checks.entry(Arc::clone(check)) {
                 new.insert(0);
                 let within = FIRST_WITHIN.min(check.interval);
-                due.set(check, now + within.mul_f64(spread(&check, 0)));
+                let first = now + within.mul_f64(spread(check, 0));
+                due.set(Arc::clone(check), first);
             }
         }
     }
 
-    /// When there is something to do next, unless an answer comes.
+    /// When there is something to do next.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        let events = [self.due.earliest(), self.timeouts.earliest()];
-        events.into_iter().flatten().min()
+        self.due.earliest()
     }
 
-    /// Takes a check that is to be sent now.
-    pub(super) fn next_due(&mut self, now: Instant) -> Option<Check> {
+    /// Takes a check that is to be sent now. It won't come again before it has timed out.
+    pub(super) fn next_due(&mut self, now: Instant) -> Option<Arc<Check>> {
         let check = self.due.pop_due(now)?;
         let rounds = self.checks.get_mut(&check)?;
         *rounds += 1;
@@ -70,54 +60,16 @@ impl Rounds {
             n => 1.0 - JITTER + 2.0 * JITTER * spread(&check, n),
         };
         let pause = check.interval.mul_f64(part).max(check.timeout);
-        self.due.set(check, now + pause);
+        self.due.set(Arc::clone(&check), now + pause);
         Some(check)
-    }
-
-    /// A check was sent; whoever answers it knows the token.
-    pub(super) fn sent(&mut self, token: u64, check: Check, now: Instant) {
-        self.requests.insert(token, Request { check, sent: now });
-        self.timeouts.set(token, now + check.timeout);
-    }
-
-    /// An answer came: the check that it answers, and how long it took. `None` for one that nobody waits for.
-    pub(super) fn answered(
-        &mut self,
-        source: IpAddr,
-        token: u64,
-        now: Instant,
-    ) -> Option<(Check, Duration)> {
-        let request = self.requests.get(&token)?;
-        if request.check.address != source {
-            return None;
-        }
-        let latency = now.duration_since(request.sent);
-        self.timeouts.cancel(token);
-        Some((self.end(token)?, latency))
-    }
-
-    /// Takes a check that nobody has answered in time.
-    pub(super) fn timed_out(&mut self, now: Instant) -> Option<Check> {
-        while let Some(token) = self.timeouts.pop_due(now) {
-            if let Some(check) = self.end(token) {
-                return Some(check);
-            }
-        }
-        None
-    }
-
-    /// Ends what is under way; `None` if its check doesn't go on.
-    fn end(&mut self, token: u64) -> Option<Check> {
-        let Request { check, .. } = self.requests.remove(&token)?;
-        self.checks.contains_key(&check).then_some(check)
     }
 }
 
 /// From 0 to 1, evenly over checks and rounds.
 fn spread(check: &Check, round: u64) -> f64 {
-    const STEPS: u32 = 1 << 16;
-    let hash = hash::name(&check.address.to_string(), round);
-    f64::from(hash::reduce(hash, STEPS)) / f64::from(STEPS)
+    let mut hasher = DefaultHasher::new();
+    (check, round).hash(&mut hasher);
+    hasher.finish() as f64 / u64::MAX as f64
 }
 
 #[cfg(test)]

@@ -1,14 +1,21 @@
 //! The thread that sends checks.
 
-use std::{collections::BTreeSet, future::pending, io, thread, time::Instant};
+use std::{collections::BTreeSet, future::pending, io, sync::Arc, thread, time::Instant};
 
+use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::{
     runtime, select,
     sync::{mpsc, watch},
-    time::sleep_until,
+    time::{sleep_until, timeout},
 };
 
-use super::{Check, Failure, Outcome, icmp::EchoSockets, rounds::Rounds};
+use super::{
+    Check, Failure, Outcome,
+    destination::{Awaited, Destination},
+    icmp::EchoSockets,
+    rounds::Rounds,
+};
+use crate::config::HealthCheck;
 
 /// Sends these checks in the network namespace of the calling thread until their sender is dropped, and yields
 /// what comes of each.
@@ -16,8 +23,8 @@ use super::{Check, Failure, Outcome, icmp::EchoSockets, rounds::Rounds};
 /// # Errors
 /// Not root.
 pub fn run(
-    checks: watch::Receiver<BTreeSet<Check>>,
-) -> io::Result<mpsc::UnboundedReceiver<(Check, Outcome)>> {
+    checks: watch::Receiver<BTreeSet<Arc<Check>>>,
+) -> io::Result<mpsc::UnboundedReceiver<(Arc<Check>, Outcome)>> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -28,16 +35,17 @@ pub fn run(
     let (outcomes, receiver) = mpsc::unbounded_channel();
     thread::Builder::new()
         .name("health".to_owned())
-        .spawn(move || runtime.block_on(keep_checking(checks, sockets, outcomes)))?;
+        .spawn(move || runtime.block_on(keep_checking(checks, &sockets, outcomes)))?;
     Ok(receiver)
 }
 
 async fn keep_checking(
-    mut checks: watch::Receiver<BTreeSet<Check>>,
-    mut sockets: EchoSockets,
-    outcomes: mpsc::UnboundedSender<(Check, Outcome)>,
+    mut checks: watch::Receiver<BTreeSet<Arc<Check>>>,
+    sockets: &EchoSockets,
+    outcomes: mpsc::UnboundedSender<(Arc<Check>, Outcome)>,
 ) {
     let mut rounds = Rounds::default();
+    let mut under_way = FuturesUnordered::new();
     rounds.set(&checks.borrow_and_update(), Instant::now());
     loop {
         select! {
@@ -45,44 +53,35 @@ async fn keep_checking(
                 Ok(()) => rounds.set(&checks.borrow_and_update(), Instant::now()),
                 Err(_) => return,
             },
-            _ = sockets.readable() => {}
+            // A receiver that has gone wants no more checks either: the loop ends with the next round.
+            Some(outcome) = under_way.next() => drop(outcomes.send(outcome)),
+            () = sockets.receive() => {}
             () = sleep(rounds.wake_at()) => {}
         }
-        // A receiver that has gone wants no more checks either: the loop ends with the next round.
-        let tell = |check, outcome| drop(outcomes.send((check, outcome)));
-        // What has come counts before what is missing.
-        while let Some((source, token)) = sockets.receive() {
-            if let Some((check, latency)) = rounds.answered(source, token, Instant::now()) {
-                tell(check, Ok(latency));
-            }
-        }
-        while let Some(check) = rounds.timed_out(Instant::now()) {
-            let Check {
-                address, timeout, ..
-            } = check;
-            tell(check, Err(Failure::NoReply { address, timeout }));
-        }
         while let Some(check) = rounds.next_due(Instant::now()) {
-            let sent = Instant::now();
-            match send(&mut sockets, &check) {
-                Ok(token) => rounds.sent(token, check, sent),
-                Err(error) => {
-                    let failure = Failure::Unsent {
-                        address: check.address,
-                        reason: error.to_string(),
-                    };
-                    tell(check, Err(failure));
-                }
-            }
+            under_way.push(perform(check, sockets));
         }
     }
 }
 
-/// Nobody who doesn't see the request can guess its token.
-fn send(sockets: &mut EchoSockets, check: &Check) -> io::Result<u64> {
-    let token = getrandom::u64().map_err(io::Error::other)?;
-    sockets.send(check.address, token)?;
-    Ok(token)
+async fn perform(check: Arc<Check>, sockets: &EchoSockets) -> (Arc<Check>, Outcome) {
+    let start = Instant::now();
+    let awaited = Awaited::new("answer");
+    let destination = Destination {
+        address: check.destination(),
+        steering: None,
+    };
+    let answer = async {
+        match &check.what {
+            HealthCheck::Icmp(_) => sockets.ask(destination, &awaited).await,
+            what => Err(Failure::Unsent(format!("{what} is not there yet"))),
+        }
+    };
+    let outcome = match timeout(check.timeout, answer).await {
+        Ok(answer) => answer.map(|()| start.elapsed()),
+        Err(_) => Err(Failure::Silence(awaited.get())),
+    };
+    (check, outcome)
 }
 
 async fn sleep(until: Option<Instant>) {

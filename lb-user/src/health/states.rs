@@ -1,13 +1,13 @@
 //! From the outcomes of checks to what is up.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use super::{Check, Failure, Outcome};
-use crate::config::Health;
+use crate::config::VirtualServer;
 
 /// The states of all checks.
 #[derive(Debug, Default)]
-pub struct States(BTreeMap<Check, State>);
+pub struct States(BTreeMap<Arc<Check>, State>);
 
 /// Whether a check says that its real server is up.
 ///
@@ -34,7 +34,7 @@ struct Down {
 
 impl States {
     /// Follows these checks and no others. New ones begin up or down, as they say.
-    pub fn set(&mut self, checks: impl Iterator<Item = (Check, bool)>) {
+    pub fn set(&mut self, checks: impl Iterator<Item = (Arc<Check>, bool)>) {
         let mut before = std::mem::take(&mut self.0);
         self.0 = checks
             .map(|(check, is_up)| {
@@ -61,15 +61,20 @@ impl States {
         states.all(|state| state.is_up() || state.last.is_some())
     }
 
-    /// Whether all checks say that this real server is up.
+    /// Whether all checks say that this real server of a virtual server is up.
     ///
     /// # Errors
     /// Why not, as a person would say it.
-    pub fn of(&self, address: IpAddr, health: &Health) -> Result<(), String> {
-        let reasons: Vec<_> = Check::all_of(address, health)
+    pub fn of(
+        &self,
+        server: &str,
+        address: IpAddr,
+        virtual_server: &VirtualServer,
+    ) -> Result<(), String> {
+        let reasons: Vec<_> = Check::all_of(server, address, virtual_server)
             .filter_map(|check| match self.get(&check) {
-                Some(state) => state.down.as_ref().map(Down::to_string),
-                None => Some(Down::UNKNOWN.to_string()),
+                Some(state) => Some(state.down.as_ref()?.explain(&check)),
+                None => Some(Down::UNKNOWN.explain(&check)),
             })
             .collect();
         if reasons.is_empty() {
@@ -138,13 +143,15 @@ impl State {
     pub fn message(&self, check: &Check) -> String {
         let n = self.in_a_row;
         match &self.last {
-            None => Down::UNKNOWN.to_string(),
+            None => Down::UNKNOWN.explain(check),
             Some(Ok(_)) if self.is_up() => String::new(),
             Some(Ok(_)) => format!("passed ({n} in a row, up after {})", check.rise),
-            Some(Err(failure)) if self.is_up() => {
-                format!("{failure} ({n} in a row, down after {})", check.fall)
-            }
-            Some(Err(failure)) => format!("{failure} ({n} in a row)"),
+            Some(Err(failure)) if self.is_up() => format!(
+                "{} ({n} in a row, down after {})",
+                check.explain(failure),
+                check.fall
+            ),
+            Some(Err(failure)) => format!("{} ({n} in a row)", check.explain(failure)),
         }
     }
 }
@@ -156,13 +163,11 @@ impl Down {
         failure: None,
         in_a_row: 0,
     };
-}
 
-impl std::fmt::Display for Down {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn explain(&self, check: &Check) -> String {
         match &self.failure {
-            None => f.write_str("not checked yet"),
-            Some(failure) => write!(f, "{failure} ({} in a row)", self.in_a_row),
+            None => "not checked yet".to_owned(),
+            Some(failure) => format!("{} ({} in a row)", check.explain(failure), self.in_a_row),
         }
     }
 }

@@ -426,7 +426,7 @@ impl State {
             needed.users -= 1;
             if needed.users == 0 {
                 self.neighbours.remove(&key);
-                self.nudges.cancel(key);
+                self.nudges.cancel(&key);
             }
         }
     }

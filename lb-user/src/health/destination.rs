@@ -1,0 +1,68 @@
+//! Where the packets of a check go.
+
+use std::{
+    cell::Cell,
+    io,
+    net::{IpAddr, SocketAddr},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+
+/// What a check waits for: the answer that there was none of, once its time is over (`SYN-ACK`, `response`).
+pub(super) type Awaited = Cell<&'static str>;
+
+/// An address to send to, and the way there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Destination {
+    pub address: IpAddr,
+    /// `None`: by the routes of the host.
+    pub steering: Option<Steering>,
+}
+
+/// By a real server's own DSR path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Steering {
+    /// The mark of the packets: it says which path.
+    pub mark: u32,
+    /// The address that they come from.
+    pub source: IpAddr,
+}
+
+impl Destination {
+    /// A TCP connection that is reset when it is closed: a check leaves nothing behind.
+    ///
+    /// # Errors
+    /// Those of `connect(2)`.
+    pub(super) async fn connect(self, port: u16) -> io::Result<TcpStream> {
+        let socket = self.socket(Type::STREAM, Protocol::TCP)?;
+        socket.set_tcp_nodelay(true)?;
+        let stream = TcpSocket::from_std_stream(socket.into());
+        stream.set_zero_linger()?;
+        stream.connect(SocketAddr::new(self.address, port)).await
+    }
+
+    /// A UDP socket that is connected, so that it hears ICMP errors.
+    ///
+    /// # Errors
+    /// Those of `connect(2)`.
+    pub(super) fn udp(self, port: u16) -> io::Result<UdpSocket> {
+        let socket = self.socket(Type::DGRAM, Protocol::UDP)?;
+        socket.connect(&SocketAddr::new(self.address, port).into())?;
+        UdpSocket::from_std(socket.into())
+    }
+
+    fn socket(self, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+        let socket = Socket::new(
+            Domain::for_address(SocketAddr::new(self.address, 0)),
+            kind,
+            Some(protocol),
+        )?;
+        socket.set_nonblocking(true)?;
+        if let Some(Steering { mark, source }) = self.steering {
+            socket.set_mark(mark)?;
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
+        Ok(socket)
+    }
+}
