@@ -26,6 +26,7 @@ pub mod decapsulator;
 pub mod directory;
 pub mod fragment;
 pub mod hash;
+pub mod health;
 pub mod interface;
 pub mod name;
 pub mod real_server;

@@ -46,7 +46,7 @@ pub fn forward(
 
 /// The frame goes on to the real server, or to the router in between, from us. For L2 DSR this is all.
 #[inline(always)]
-fn readdress(frame: Frame<'_>, server: &RealServer) -> Option<()> {
+pub(crate) fn readdress(frame: Frame<'_>, server: &RealServer) -> Option<()> {
     let header = frame.view::<ETHERNET>()?;
     header.set_mac::<0>(server.destination_mac);
     header.set_mac::<6>(server.source_mac);

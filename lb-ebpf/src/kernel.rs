@@ -1,9 +1,11 @@
-//! What the kernel programs have in common: the library's [`Packet`](crate::Packet) over an XDP context, the
+//! What the kernel programs have in common: the library's [`Packet`](crate::Packet) over an XDP context and over a socket buffer, the
 //! panic handler, the licence.
 
 pub mod packet;
+pub mod socket_buffer;
 
 pub use packet::XdpPacket;
+pub use socket_buffer::SocketBuffer;
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {

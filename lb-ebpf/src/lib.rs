@@ -30,6 +30,7 @@ pub mod protect;
 pub mod reset;
 pub mod session;
 pub mod session_table;
+pub mod steer;
 pub mod sticky;
 pub mod tables;
 pub mod too_big;

@@ -219,6 +219,60 @@ fn ethernet(frame: Frame<'_>) -> Option<Parsed> {
     }
 }
 
+/// An IP packet of whatever kind in a frame without tags. Its ports are not looked for.
+#[inline(always)]
+pub fn ip_packet(frame: Frame<'_>) -> Option<IpPacket> {
+    let ethertype = u16::from_be(frame.view::<ETHERNET>()?.u16::<12>());
+    let packet = frame.skip(ETHERNET)?;
+    let (flow, length) = match ethertype {
+        ETHERTYPE_IPV4 => {
+            let header = packet.view::<IPV4>()?;
+            let source = Address::ipv4_words(header.u32::<12>());
+            let destination = Address::ipv4_words(header.u32::<16>());
+            let length = u16::from_be(header.u16::<2>()).into();
+            (portless(source, destination, header.u8::<9>()), length)
+        }
+        ETHERTYPE_IPV6 => {
+            let header = packet.view::<IPV6>()?;
+            let source = [header.u64::<8>(), header.u64::<16>()];
+            let destination = [header.u64::<24>(), header.u64::<32>()];
+            let length = IPV6 as u32 + u32::from(u16::from_be(header.u16::<4>()));
+            (portless(source, destination, header.u8::<6>()), length)
+        }
+        _ => return None,
+    };
+    Some(IpPacket {
+        flow,
+        fragment: Fragment::Whole,
+        length,
+        tags: 0,
+        icmp_error: false,
+        tcp_flags: 0,
+        header_length: 0,
+    })
+}
+
+/// Who sent an ICMP or ICMPv6 echo reply, and its identifier in host byte order; of a frame without tags, and of IP packets
+/// without extension headers.
+#[inline(always)]
+pub fn echo_reply(frame: Frame<'_>) -> Option<(AddressWords, u16)> {
+    const ECHO_REPLY_V4: u8 = 0;
+    const ECHO_REPLY_V6: u8 = 129;
+
+    let ip = ip_packet(frame)?;
+    let packet = frame.skip(ETHERNET)?;
+    let (message, kind) = match ip.flow.protocol {
+        ICMPV4 if ip.flow.is_ipv4() => {
+            let payload = ipv4_payload(packet, packet.view::<IPV4>()?)?;
+            (payload.start, ECHO_REPLY_V4)
+        }
+        ICMPV6 if !ip.flow.is_ipv4() => (packet.skip(IPV6)?, ECHO_REPLY_V6),
+        _ => return None,
+    };
+    let message = message.view::<ICMP>()?;
+    (message.u8::<0>() == kind).then(|| (ip.flow.source, u16::from_be(message.u16::<4>())))
+}
+
 /// An Ethernet header with up to two tags.
 pub(crate) struct EthernetHeader {
     /// The type of the payload, in host byte order.

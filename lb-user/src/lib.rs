@@ -8,6 +8,6 @@ pub mod daemon;
 pub mod dataplane;
 pub mod decapsulator;
 pub mod health;
-mod icmp_socket;
 pub mod net;
+mod raw_socket;
 mod schedule;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::{compiler::TARGET, process, setup, workspace};
 
 /// The programs: `lb-ebpf/src/bin`.
-const PROGRAMS: [&str; 2] = ["balancer", "decapsulator"];
+const PROGRAMS: [&str; 3] = ["balancer", "decapsulator", "steering"];
 
 /// Builds the programs, and replaces each [`workspace::object`] that has changed (if none has, `lb`,
 /// which embeds them, isn't built again).

@@ -12,7 +12,7 @@ use strum::Display;
 
 use crate::{
     config::{
-        self, Config, Forward, MacAddress, Ports, Predictor, Protocol, RealServer, Session, Sticky,
+        Config, Forward, MacAddress, Ports, Predictor, Protocol, RealServer, Session, Sticky,
         Tunnel,
     },
     health,
@@ -154,13 +154,15 @@ pub fn desired(
 ) -> Desired {
     let virtual_servers = config.virtual_servers.iter().map(|virtual_server| {
         let member = |name: &str, server: &RealServer, weight, drain| {
-            let last_known = last_known.get(&(server.address, virtual_server.forward));
+            let (vip, forward) = (virtual_server.vip, virtual_server.forward);
+            let last_known = last_known.get(&(server.address, forward));
+            let link = link(config, vip, forward, server, network, last_known);
             Member {
                 address: server.address,
                 weight,
                 share: weight,
                 drain,
-                link: link(config, virtual_server, server, network, last_known).and_then(|link| {
+                link: link.and_then(|link| {
                     health.of(name, server.address, virtual_server)?;
                     Ok(link)
                 }),
@@ -207,15 +209,18 @@ pub fn desired(
     }
 }
 
-/// How to reach a real server of a virtual server.
-fn link(
+/// How packets for a VIP reach a real server.
+///
+/// # Errors
+/// Why they don't, as a person would say it.
+pub fn link(
     config: &Config,
-    virtual_server: &config::VirtualServer,
+    vip: IpAddr,
+    forward: Forward,
     server: &RealServer,
     network: &View,
     last_known: Option<&Link>,
 ) -> Result<Link, String> {
-    let vip = virtual_server.vip;
     let (way, mac) = match network.next_hops.get(&server.address) {
         Some(Ok(next_hop)) => (&next_hop.way, Ok(next_hop.mac)),
         Some(Err(reason)) => (reason.way().ok_or_else(|| reason.to_string())?, Err(reason)),
@@ -226,7 +231,7 @@ fn link(
         }
     };
     takes_frames(config, network, &way.interface)?;
-    let outer_source = match (virtual_server.forward, way.gateway) {
+    let outer_source = match (forward, way.gateway) {
         (Forward::L2dsr, None) => None,
         (Forward::L2dsr, Some(gateway)) => {
             return Err(format!(

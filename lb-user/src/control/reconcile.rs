@@ -837,7 +837,8 @@ fn name(name: &str) -> Name {
     Name::new(name).expect("the configuration bounds the length of names")
 }
 
-fn real_server(server: &str, address: IpAddr, link: &Link) -> RealServer {
+/// The entry of the map `real_servers` for a real server that is reached so.
+pub fn real_server(server: &str, address: IpAddr, link: &Link) -> RealServer {
     RealServer {
         destination_mac: link.destination_mac,
         source_mac: link.source_mac,

@@ -1,24 +1,28 @@
 //! What the daemon does about health checks: it says what is to be checked, and follows what comes of it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 use tokio::sync::{mpsc, watch};
+use tracing::error;
 
+use super::{routes::Surroundings, steered::Steered};
 use crate::{
     api::status,
-    config::{self, Config},
-    control::{Platform, Reconciler, desired::Unbound, response_time::AllResponseTimes},
-    health::{self, Check, Outcome, State, States},
+    config,
+    control::{Platform, Reconciler, response_time::AllResponseTimes},
+    health::{self, Check, Checks, Failure, Outcome, Outcomes, Path, Route, State, States},
 };
 
 /// Health checks, from the daemon's side.
 pub struct Health {
-    checks: watch::Sender<BTreeSet<Arc<Check>>>,
+    /// Those that go by the host's own routes.
+    checks: watch::Sender<Checks>,
+    /// Those that go by the data path, once there are any.
+    steered: Option<Result<Steered, String>>,
+    /// How many paths those may have.
+    paths: u32,
+    tell: Outcomes,
     outcomes: mpsc::UnboundedReceiver<(Arc<Check>, Outcome)>,
     states: States,
     /// The names of the virtual servers and real servers that each check is for.
@@ -26,27 +30,26 @@ pub struct Health {
 }
 
 impl Health {
-    /// Checks nothing yet.
-    pub fn start() -> Result<Self> {
-        let (checks, receiver) = watch::channel(BTreeSet::new());
-        let outcomes = health::run(receiver).context("can't open sockets for health checks")?;
+    /// Checks nothing yet. `paths` is how many pairs of real servers and ways to forward there may be.
+    pub fn start(paths: u32) -> Result<Self> {
+        let (checks, receiver) = watch::channel(Checks::new());
+        let (tell, outcomes) = mpsc::unbounded_channel();
+        health::run(receiver, tell.clone())?;
         Ok(Self {
             checks,
+            steered: None,
+            paths,
+            tell,
             outcomes,
             states: States::default(),
             checked: BTreeMap::new(),
         })
     }
 
-    /// Checks the real servers of `config` and those that are unbound. Whoever is up in the maps and was not checked before
-    /// stays up until its checks fail.
-    pub fn check<P: Platform>(
-        &mut self,
-        config: &Config,
-        unbound: &[Unbound],
-        reconciler: &Reconciler<P>,
-    ) {
-        self.checked = checked(config, unbound);
+    /// Checks the real servers of the configuration and those that are unbound. Whoever is up in the maps and was not checked
+    /// before stays up until its checks fail.
+    pub fn check<P: Platform>(&mut self, now: &Surroundings<'_>, reconciler: &Reconciler<P>) {
+        self.checked = checked(now);
         let checks = self.checked.iter().map(|(check, members)| {
             let mut members = members.iter();
             let is_up =
@@ -54,12 +57,58 @@ impl Health {
             (Arc::clone(check), is_up)
         });
         self.states.set(checks);
-        let checks: BTreeSet<_> = self.checked.keys().cloned().collect();
+        let mut own = Checks::new();
+        let mut steered = Vec::new();
+        for check in self.checked.keys() {
+            match (check.path, check.what.via()) {
+                (Some(path), _) => steered.push((Arc::clone(check), path)),
+                (None, Some(_)) => drop(own.insert(Arc::clone(check), Route::Host)),
+                (None, None) => drop(own.insert(Arc::clone(check), now.segment(check))),
+            }
+        }
         self.checks.send_if_modified(|sent| {
-            let is_new = *sent != checks;
-            *sent = checks;
+            let is_new = *sent != own;
+            *sent = own;
             is_new
         });
+        self.steer(&steered, now);
+    }
+
+    /// Goes on with these checks by the data path.
+    fn steer(&mut self, checks: &[(Arc<Check>, Path)], now: &Surroundings<'_>) {
+        if self.steered.is_none() && checks.is_empty() {
+            return;
+        }
+        let (tell, paths) = (&self.tell, self.paths);
+        let steered = self.steered.get_or_insert_with(|| {
+            Steered::start(tell.clone(), paths).map_err(|error| {
+                error!("no health checks by the data path: {error:#}");
+                format!("{error:#}")
+            })
+        });
+        let steered = match steered {
+            Ok(steered) => steered,
+            Err(reason) => {
+                for (check, _) in checks {
+                    let failure = Failure::Unsent(reason.clone());
+                    self.states.record(check, Err(failure));
+                }
+                return;
+            }
+        };
+        let paths = checks.iter().map(|(check, path)| {
+            let server = check.server.clone();
+            (server, check.address, path.forward)
+        });
+        steered.keep(&paths.collect());
+        let checks = checks.iter().map(|(check, path)| {
+            let route = now.steering(check, *path, steered);
+            (Arc::clone(check), route)
+        });
+        let checks = checks.collect();
+        if let Err(error) = steered.send(checks, now.interfaces()) {
+            error!("{error:#}");
+        }
     }
 
     /// Waits for the next outcomes and takes them in. Whether a real server's state has changed, or the reason for
@@ -88,13 +137,9 @@ impl Health {
         self.states.record(&check, outcome)
     }
 
-    /// Waits until each check of a server that is down has been answered once, or not in time.
-    pub async fn wait_for_first_outcomes(&mut self, response_times: &mut AllResponseTimes) {
-        while !self.states.are_settled() {
-            if self.follow(response_times).await.is_err() {
-                return;
-            }
-        }
+    /// Whether each check of a server that is down has been answered once, or not in time.
+    pub fn is_settled(&self) -> bool {
+        self.states.are_settled()
     }
 
     /// What the checks say.
@@ -124,15 +169,15 @@ fn shown(check: &Check, state: &State) -> status::Check {
     }
 }
 
-fn checked(config: &Config, unbound: &[Unbound]) -> BTreeMap<Arc<Check>, Vec<(String, String)>> {
+fn checked(now: &Surroundings<'_>) -> BTreeMap<Arc<Check>, Vec<(String, String)>> {
     let mut checked = BTreeMap::<_, Vec<_>>::new();
-    for virtual_server in &config.virtual_servers {
+    for virtual_server in &now.config.virtual_servers {
         let bound = virtual_server.bind.iter().map(|binding| {
-            let server = &config.real_servers[&binding.server];
+            let server = &now.config.real_servers[&binding.server];
             (&binding.server, server.address)
         });
+        let unbound = now.unbound.iter();
         let unbound = unbound
-            .iter()
             .filter(|it| it.virtual_server == virtual_server.name)
             .map(|it| (&it.server, it.address));
         for (server, address) in bound.chain(unbound) {

@@ -5,8 +5,10 @@ mod health;
 mod interfaces;
 mod rates;
 mod report;
+mod routes;
 pub mod session_list;
 pub mod sessions;
+mod steered;
 
 use std::{
     collections::HashSet,
@@ -19,7 +21,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::{
-    join, select,
+    select,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval, sleep, timeout},
@@ -28,7 +30,7 @@ use tracing::{error, info, warn};
 
 use self::{
     config_file::ConfigFile, health::Health, interfaces::Interfaces, rates::Rates, report::Changes,
-    sessions::Sessions,
+    routes::Surroundings, sessions::Sessions,
 };
 use crate::{
     api::server::{self, Request},
@@ -148,7 +150,7 @@ impl Daemon {
             config: Rc::new(config),
             targets,
             network,
-            health: Health::start()?,
+            health: Health::start(sizes.real_servers)?,
             desired: Desired::default(),
             reconciler,
             interfaces: Interfaces::default(),
@@ -162,8 +164,7 @@ impl Daemon {
             pins,
         };
         let config = Rc::clone(&daemon.config);
-        daemon.watch(&config, &[]);
-        daemon.wait_for_first_answers().await;
+        let _ = timeout(FIRST_ANSWERS, daemon.first_answers(&config)).await;
         daemon.reconcile(&config)?;
         daemon.balancer.pin(&daemon.pins)?;
         daemon.attach(&config)?;
@@ -205,8 +206,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// A balancer that starts while it forwards already needs no answers: it knows the MAC addresses.
-    async fn wait_for_first_answers(&mut self) {
+    /// Waits for them. A balancer that starts while it forwards already needs none: it knows the MAC addresses.
+    async fn first_answers(&mut self, config: &Config) {
         let known: HashSet<IpAddr> = self
             .reconciler
             .last_known_links()
@@ -218,12 +219,21 @@ impl Daemon {
                 !matches!(next_hop, Err(Unreachable::Resolving { .. })) || known.contains(address)
             })
         };
-        // The view that it lends must be given back: nobody can send another one meanwhile.
-        let network = async { drop(self.network.wait_for(settled).await) };
-        let health = self
-            .health
-            .wait_for_first_outcomes(&mut self.response_times);
-        let _ = timeout(FIRST_ANSWERS, async { join!(network, health) }).await;
+        self.watch(config, &[]);
+        while !settled(&self.network.borrow_and_update()) || !self.health.is_settled() {
+            select! {
+                // Checks may have ways now.
+                changed = self.network.changed() => match changed {
+                    Ok(()) => self.watch(config, &[]),
+                    Err(_) => return,
+                },
+                followed = self.health.follow(&mut self.response_times) => {
+                    if followed.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
     }
 
     /// Makes the maps say what `config` and the network ask for, and tells what changed its state.
@@ -255,7 +265,13 @@ impl Daemon {
 
     /// Lets the network be asked for the real servers' addresses, and checks their health.
     fn watch(&mut self, config: &Config, unbound: &[Unbound]) {
-        self.health.check(config, unbound, &self.reconciler);
+        let now = Surroundings {
+            config,
+            unbound,
+            network: &self.network.borrow(),
+            last_known: &self.reconciler.last_known_links(),
+        };
+        self.health.check(&now, &self.reconciler);
         let addresses = targets(config, unbound);
         self.targets.send_if_modified(|watched| {
             let is_new = *watched != addresses;

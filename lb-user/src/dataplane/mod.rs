@@ -8,6 +8,7 @@ pub mod load;
 pub mod object;
 pub mod pins;
 pub mod sessions;
+pub mod steering;
 pub mod tables;
 
 pub use array::Array;
@@ -17,4 +18,5 @@ pub use load::LoadError;
 pub use object::{Object, Program};
 pub use pins::{PinError, Pins};
 pub use sessions::SessionTables;
+pub use steering::Steering;
 pub use tables::{Sizes, Tables};

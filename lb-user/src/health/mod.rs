@@ -4,14 +4,22 @@
 //! `icmp.rs` sends and receives. [`run()`] joins them on a thread of its own, so that nothing that the daemon
 //! does counts as latency, and yields outcomes. [`States`] makes states of them: `rise` and `fall`.
 
+mod arp;
 mod check;
 mod destination;
 mod expected;
 mod icmp;
+mod namespace;
+mod packet_socket;
+mod raw;
 mod rounds;
 mod run;
 mod states;
+mod syn;
 
+pub use arp::Segment;
 pub use check::{Check, Failure, Outcome, Path};
-pub use run::run;
+pub use destination::{Route, Steering};
+pub use namespace::{INNER, NamespaceError, OuterDevice};
+pub use run::{Checks, Outcomes, StartError, run, run_steered};
 pub use states::{State, States};

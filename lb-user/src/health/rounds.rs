@@ -1,8 +1,9 @@
 //! When each check is sent.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
+    mem,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,6 +16,8 @@ const FIRST_WITHIN: Duration = Duration::from_millis(500);
 /// ... and from the second time on over the interval. Each round is shorter or longer by up to this part of it, so that
 /// checks that have come together part again.
 const JITTER: f64 = 0.1;
+/// How soon a check is sent once it can be.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// The checks that go on.
 #[derive(Debug, Default)]
@@ -26,23 +29,18 @@ pub(super) struct Rounds {
 
 impl Rounds {
     /// Goes on with these checks and no others.
-    pub(super) fn set(&mut self, checks: &BTreeSet<Arc<Check>>, now: Instant) {
-        let due = &mut self.due;
-        self.checks.retain(|check, _| {
-            let stays = checks.contains(check);
-            if !stays {
-                due.cancel(check);
-            }
-            stays
-        });
+    pub(super) fn set<'a>(&mut self, checks: impl Iterator<Item = &'a Arc<Check>>, now: Instant) {
+        let mut before = mem::take(&mut self.checks);
         for check in checks {
-            if let Entry::Vacant(new) = self.checks.entry(Arc::clone(check)) {
-                new.insert(0);
+            let rounds = before.remove(check).unwrap_or_else(|| {
                 let within = FIRST_WITHIN.min(check.interval);
                 let first = now + within.mul_f64(spread(check, 0));
-                due.set(Arc::clone(check), first);
-            }
+                self.due.set(Arc::clone(check), first);
+                0
+            });
+            self.checks.insert(Arc::clone(check), rounds);
         }
+        before.keys().for_each(|gone| self.due.cancel(gone));
     }
 
     /// When there is something to do next.
@@ -62,6 +60,14 @@ impl Rounds {
         let pause = check.interval.mul_f64(part).max(check.timeout);
         self.due.set(Arc::clone(&check), now + pause);
         Some(check)
+    }
+
+    /// A check that was due could not be sent yet.
+    pub(super) fn retry(&mut self, check: Arc<Check>, now: Instant) {
+        if let Some(rounds) = self.checks.get_mut(&check) {
+            *rounds -= 1;
+            self.due.set(check, now + RETRY);
+        }
     }
 }
 

@@ -1,87 +1,224 @@
-//! The thread that sends checks.
+//! The threads that send checks.
 
-use std::{collections::BTreeSet, future::pending, io, sync::Arc, thread, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    io,
+    net::IpAddr,
+    sync::{Arc, mpsc::sync_channel},
+    thread,
+    time::Instant,
+};
 
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::{
+    future::OptionFuture,
+    stream::{FuturesUnordered, StreamExt},
+};
 use tokio::{
     runtime, select,
     sync::{mpsc, watch},
     time::{sleep_until, timeout},
 };
 
+use tracing::warn;
+
 use super::{
-    Check, Failure, Outcome,
+    Check, Failure, Outcome, Route,
+    arp::ArpSockets,
     destination::{Awaited, Destination},
     icmp::EchoSockets,
+    namespace::{Namespace, NamespaceError, OuterDevice},
     rounds::Rounds,
+    syn::SynSockets,
 };
 use crate::config::HealthCheck;
 
-/// Sends these checks in the network namespace of the calling thread until their sender is dropped, and yields
+/// What is to be checked, and which way each check goes.
+pub type Checks = BTreeMap<Arc<Check>, Route>;
+
+/// Where what comes of checks is told.
+pub type Outcomes = mpsc::UnboundedSender<(Arc<Check>, Outcome)>;
+
+/// Why no checks can be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Not root.
+    #[error("can't open sockets for health checks: {0}")]
+    Sockets(#[from] io::Error),
+    /// There is no place to send them from.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+}
+
+/// Sends these checks in the network namespace of the calling thread until their sender is dropped, and tells
 /// what comes of each.
 ///
 /// # Errors
 /// Not root.
-pub fn run(
-    checks: watch::Receiver<BTreeSet<Arc<Check>>>,
-) -> io::Result<mpsc::UnboundedReceiver<(Arc<Check>, Outcome)>> {
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let sockets = {
-        let _guard = runtime.enter();
-        EchoSockets::open()?
-    };
-    let (outcomes, receiver) = mpsc::unbounded_channel();
-    thread::Builder::new()
-        .name("health".to_owned())
-        .spawn(move || runtime.block_on(keep_checking(checks, &sockets, outcomes)))?;
-    Ok(receiver)
+pub fn run(checks: watch::Receiver<Checks>, outcomes: Outcomes) -> Result<(), StartError> {
+    start("health", checks, outcomes, async || {
+        let identifier = getrandom::u32().map_err(io::Error::other)? as u16;
+        let place = Place {
+            echo: EchoSockets::open(identifier)?,
+            syn: SynSockets::open()?,
+            arp: Some(ArpSockets::open()?),
+            namespace: None,
+        };
+        Ok((place, ()))
+    })
 }
 
-async fn keep_checking(
-    mut checks: watch::Receiver<BTreeSet<Arc<Check>>>,
-    sockets: &EchoSockets,
-    outcomes: mpsc::UnboundedSender<(Arc<Check>, Outcome)>,
-) {
-    let mut rounds = Rounds::default();
-    let mut under_way = FuturesUnordered::new();
-    rounds.set(&checks.borrow_and_update(), Instant::now());
-    loop {
-        select! {
-            changed = checks.changed() => match changed {
-                Ok(()) => rounds.set(&checks.borrow_and_update(), Instant::now()),
-                Err(_) => return,
-            },
-            // A receiver that has gone wants no more checks either: the loop ends with the next round.
-            Some(outcome) = under_way.next() => drop(outcomes.send(outcome)),
-            () = sockets.receive() => {}
-            () = sleep(rounds.wake_at()) => {}
+/// As [`run`], for checks that are steered: in a network namespace of their own, with echo requests of this identifier.
+/// Before the first is sent, `setup` is called there with the device of the host that leads to it.
+///
+/// # Errors
+/// Those of `setup`; no such namespace can be made.
+pub fn run_steered<T, E>(
+    checks: watch::Receiver<Checks>,
+    outcomes: Outcomes,
+    identifier: u16,
+    setup: impl FnOnce(&OuterDevice) -> Result<T, E> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<StartError> + Send + 'static,
+{
+    start("health-steered", checks, outcomes, async move || {
+        let (namespace, device) = Namespace::enter().await.map_err(StartError::from)?;
+        let place = Place {
+            echo: EchoSockets::open(identifier).map_err(StartError::from)?,
+            syn: SynSockets::open().map_err(StartError::from)?,
+            arp: None,
+            namespace: Some(namespace),
+        };
+        Ok((place, setup(&device)?))
+    })
+}
+
+/// A thread of its own: nothing that the daemon does counts as latency.
+fn start<T, E>(
+    name: &str,
+    checks: watch::Receiver<Checks>,
+    outcomes: Outcomes,
+    prepare: impl AsyncFnOnce() -> Result<(Place, T), E> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<StartError> + Send + 'static,
+{
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(StartError::from)?;
+    let (ready, is_ready) = sync_channel(1);
+    let work = move || match runtime.block_on(prepare()) {
+        Ok((place, prepared)) => {
+            let _ = ready.send(Ok(prepared));
+            runtime.block_on(place.keep_checking(checks, outcomes));
         }
-        while let Some(check) = rounds.next_due(Instant::now()) {
-            under_way.push(perform(check, sockets));
+        Err(error) => drop(ready.send(Err(error))),
+    };
+    let thread = thread::Builder::new().name(name.to_owned());
+    thread.spawn(work).map_err(StartError::from)?;
+    is_ready.recv().expect("the thread says so, or why not")
+}
+
+/// Where checks are sent from.
+struct Place {
+    echo: EchoSockets,
+    syn: SynSockets,
+    /// Only where the real servers' segments are.
+    arp: Option<ArpSockets>,
+    /// Only for checks that are steered.
+    namespace: Option<Namespace>,
+}
+
+impl Place {
+    async fn keep_checking(mut self, mut checks: watch::Receiver<Checks>, outcomes: Outcomes) {
+        let mut rounds = Rounds::default();
+        let mut namespace = self.namespace.take();
+        let mut under_way = FuturesUnordered::new();
+        checks.mark_changed();
+        loop {
+            select! {
+                changed = checks.changed() => match changed {
+                    Ok(()) => {
+                        let sources = {
+                            let checks = checks.borrow_and_update();
+                            rounds.set(checks.keys(), Instant::now());
+                            sources(&checks)
+                        };
+                        if let Some(namespace) = &mut namespace
+                            && let Err(error) = namespace.use_addresses(sources).await
+                        {
+                            warn!("{error}");
+                        }
+                    }
+                    Err(_) => return,
+                },
+                Some(outcome) = under_way.next() => drop(outcomes.send(outcome)),
+                () = self.receive() => {}
+                () = sleep(rounds.wake_at()) => {}
+            }
+            // A receiver that has gone wants no more checks either: the loop ends with the next round.
+            while let Some(check) = rounds.next_due(Instant::now()) {
+                match checks.borrow().get(&check) {
+                    // That there is no way to its real server is known already.
+                    None | Some(Route::Wait) => rounds.retry(check, Instant::now()),
+                    Some(route) => under_way.push(self.perform(check, route.clone())),
+                }
+            }
+        }
+    }
+
+    /// Waits until there may be answers on the sockets that checks share, and takes those that are there.
+    async fn receive(&self) {
+        select! {
+            () = self.echo.receive() => {}
+            () = self.syn.receive() => {}
+            Some(()) = OptionFuture::from(self.arp.as_ref().map(ArpSockets::receive)) => {}
+        }
+    }
+
+    async fn perform(&self, check: Arc<Check>, route: Route) -> (Arc<Check>, Outcome) {
+        let start = Instant::now();
+        let awaited = Awaited::new("answer");
+        let outcome = timeout(check.timeout, self.ask(&check, route, &awaited)).await;
+        let outcome = match outcome {
+            Ok(answer) => answer.map(|()| start.elapsed()),
+            Err(_) => Err(Failure::Silence(awaited.get())),
+        };
+        (check, outcome)
+    }
+
+    async fn ask(&self, check: &Check, route: Route, awaited: &Awaited) -> Result<(), Failure> {
+        let steering = match route {
+            Route::Wait | Route::Host => None,
+            Route::Steered(steering) => Some(steering),
+            Route::Segment(segment, mac) => {
+                let arp = self.arp.as_ref().expect("segments are the host's");
+                return arp.ask(segment, check.address, mac, awaited).await;
+            }
+            Route::None(reason) => return Err(Failure::Unsent(reason)),
+        };
+        let destination = Destination {
+            address: check.destination(),
+            steering,
+        };
+        match &check.what {
+            HealthCheck::Arp => unreachable!("its route is a segment"),
+            HealthCheck::Icmp(icmp) => self.echo.ask(destination, icmp.size, awaited).await,
+            HealthCheck::Syn(syn) => self.syn.ask(destination, syn.port, awaited).await,
+            what => Err(Failure::Unsent(format!("{what} is not there yet"))),
         }
     }
 }
 
-async fn perform(check: Arc<Check>, sockets: &EchoSockets) -> (Arc<Check>, Outcome) {
-    let start = Instant::now();
-    let awaited = Awaited::new("answer");
-    let destination = Destination {
-        address: check.destination(),
-        steering: None,
-    };
-    let answer = async {
-        match &check.what {
-            HealthCheck::Icmp(_) => sockets.ask(destination, &awaited).await,
-            what => Err(Failure::Unsent(format!("{what} is not there yet"))),
-        }
-    };
-    let outcome = match timeout(check.timeout, answer).await {
-        Ok(answer) => answer.map(|()| start.elapsed()),
-        Err(_) => Err(Failure::Silence(awaited.get())),
-    };
-    (check, outcome)
+/// The addresses that checks come from.
+fn sources(checks: &Checks) -> BTreeSet<IpAddr> {
+    let steering = checks.values().filter_map(|route| match route {
+        Route::Steered(steering) => Some(steering.source),
+        _ => None,
+    });
+    steering.collect()
 }
 
 async fn sleep(until: Option<Instant>) {

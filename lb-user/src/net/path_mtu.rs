@@ -8,7 +8,7 @@ use futures::future::OptionFuture;
 use socket2::Domain;
 use tokio::net::UdpSocket;
 
-use crate::icmp_socket::{self, Field};
+use crate::raw_socket::{self, Field};
 
 const DESTINATION_UNREACHABLE: u8 = 3;
 const FRAGMENTATION_NEEDED: u8 = 4;
@@ -39,7 +39,7 @@ impl TooBigErrors {
     /// # Errors
     /// Not root.
     pub(super) fn listen() -> io::Result<Self> {
-        let errors = |domain, kind| icmp_socket::open(domain, &[Field::Type(kind)]);
+        let errors = |domain, kind| raw_socket::icmp(domain, &[Field::Type(kind)]);
         Ok(Self {
             v4: errors(Domain::IPV4, DESTINATION_UNREACHABLE)?,
             v6: match errors(Domain::IPV6, PACKET_TOO_BIG) {

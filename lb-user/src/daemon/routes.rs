@@ -1,0 +1,144 @@
+//! Which way each health check goes.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use lb_common::real_server::{OUTER_V4, OUTER_V6};
+
+use super::steered::Steered;
+use crate::{
+    config::{Config, RealServer},
+    control::desired::{self, LastKnownLinks, Link, Unbound},
+    health::{Check, Path, Route, Segment, Steering},
+    net::{View, Way},
+};
+
+/// What the ways of checks depend on.
+pub struct Surroundings<'a> {
+    /// What is checked.
+    pub config: &'a Config,
+    /// Real servers that are checked as long as they have sessions.
+    pub unbound: &'a [Unbound],
+    /// The network now.
+    pub network: &'a View,
+    /// How real servers were reached last.
+    pub last_known: &'a LastKnownLinks,
+}
+
+impl Surroundings<'_> {
+    /// The way of a check that goes to a segment.
+    pub fn segment(&self, check: &Check) -> Route {
+        let Some(way) = self.way(check.address) else {
+            return Route::Wait;
+        };
+        match way.gateway {
+            None => Route::Segment(
+                Segment {
+                    ifindex: way.ifindex,
+                    mac: way.source_mac,
+                    source: way.source_address,
+                },
+                self.real_server(check).mac,
+            ),
+            Some(gateway) => Route::None(format!(
+                "it is behind the router {gateway}, and an arp check needs a directly connected server"
+            )),
+        }
+    }
+
+    /// The way of a check by the data path.
+    pub fn steering(&self, check: &Check, path: Path, steered: &mut Steered) -> Route {
+        let server = self.real_server(check);
+        let last_known = self.last_known.get(&(check.address, path.forward));
+        let link = desired::link(
+            self.config,
+            path.vip,
+            path.forward,
+            &server,
+            self.network,
+            last_known,
+        );
+        let Ok(link) = link else {
+            return Route::Wait;
+        };
+        let Some(source) = self.source(check.address, path.vip) else {
+            let version = if path.vip.is_ipv4() { 4 } else { 6 };
+            return Route::None(format!(
+                "this host has no IPv{version} address that the answers could come to"
+            ));
+        };
+        match steered.path(&(check.server.clone(), check.address, path.forward), &link) {
+            Ok(mark) => Route::Steered(Steering {
+                mark,
+                source,
+                mtu: room(&link),
+            }),
+            Err(error) => Route::None(error.to_string()),
+        }
+    }
+
+    /// The interfaces that answers of real servers may come to: those of the configuration, and those that lead to real
+    /// servers.
+    pub fn interfaces(&self) -> BTreeMap<String, u32> {
+        let configured = self
+            .config
+            .interfaces
+            .iter()
+            .map(|interface| &interface.name);
+        let servers = self.network.next_hops.keys();
+        let towards = servers.filter_map(|&server| Some(&self.way(server)?.interface));
+        configured
+            .chain(towards)
+            .filter_map(|name| Some((name.clone(), self.network.interfaces.get(name)?.ifindex)))
+            .collect()
+    }
+
+    fn way(&self, address: IpAddr) -> Option<&Way> {
+        match self.network.next_hops.get(&address)? {
+            Ok(next_hop) => Some(&next_hop.way),
+            Err(unreachable) => unreachable.way(),
+        }
+    }
+
+    /// The real server that is checked, which may not be in the configuration any more.
+    fn real_server(&self, check: &Check) -> RealServer {
+        let known = self.config.real_servers.get(&check.server);
+        // Its name may have been given to another machine.
+        let known = known.filter(|server| server.address == check.address);
+        RealServer {
+            address: check.address,
+            weight: 0,
+            mac: known.and_then(|server| server.mac),
+        }
+    }
+
+    /// An address of this host that a real server can answer to from the VIP.
+    fn source(&self, server: IpAddr, vip: IpAddr) -> Option<IpAddr> {
+        let preferred = self.way(server).and_then(|way| way.source_address);
+        let preferred = preferred.filter(|address| address.is_ipv4() == vip.is_ipv4());
+        let mut all = self.network.addresses.iter().copied();
+        preferred.or_else(|| {
+            all.find(|address| address.is_ipv4() == vip.is_ipv4() && is_global(*address))
+        })
+    }
+}
+
+/// Whether others than those on a segment can send to an address.
+fn is_global(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
+        IpAddr::V6(address) => address != Ipv6Addr::LOCALHOST && !address.is_unicast_link_local(),
+    }
+}
+
+/// How long an IP packet may be that takes a link.
+fn room(link: &Link) -> u32 {
+    let outer = match link.outer_source {
+        None => 0,
+        Some(source) if source.addr().is_ipv4() => OUTER_V4,
+        Some(_) => OUTER_V6,
+    };
+    link.mtu - outer
+}

@@ -1,0 +1,224 @@
+//! Half-open checks: a TCP SYN is answered by a SYN-ACK, and we answer that by a RST, so that the server's application
+//! never hears of it.
+//!
+//! ```text
+//!  0                   1                   2                   3
+//!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//! +-------------------------------+-------------------------------+
+//! |          source port          |       destination port        |  0
+//! +---------------------------------------------------------------+
+//! |                        sequence number                        |  4
+//! +---------------------------------------------------------------+
+//! |                     acknowledgment number                     |  8
+//! +-------+-----------+-----------+-------------------------------+
+//! | words |           |   flags   |            window             | 12
+//! +-------+-----------+-----------+-------------------------------+
+//! ```
+
+use std::{cell::Cell, io, net::IpAddr};
+
+use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeader, TcpOptionElement};
+use lb_common::{health::SYN_PORTS, protocol::TCP};
+use socket2::Domain;
+
+use super::{
+    Failure,
+    destination::{Awaited, Destination},
+    expected::Expected,
+    raw::{self, RawSockets},
+};
+use crate::raw_socket::{self, Field};
+
+const FLAGS: u8 = SYN | RST | ACK;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+const SYN_ACK: u8 = SYN | ACK;
+const RST_ACK: u8 = RST | ACK;
+const UNREACHABLE_V4: u8 = 3;
+const UNREACHABLE_V6: u8 = 1;
+const ICMP_HEADER: usize = 8;
+
+/// What tells the answer to a SYN from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Sent {
+    to: IpAddr,
+    port: u16,
+    from_port: u16,
+    /// Nobody who doesn't see the SYN can guess it.
+    sequence: u32,
+}
+
+/// Sends SYNs and gets the answers to them.
+pub(super) struct SynSockets {
+    segments: RawSockets,
+    unreachable: RawSockets,
+    next_port: Cell<u16>,
+    expected: Expected<Sent, Result<(), Failure>>,
+}
+
+impl SynSockets {
+    /// # Errors
+    /// Not root.
+    pub(super) fn open() -> io::Result<Self> {
+        let ports = [Field::DestinationPortFrom(*SYN_PORTS.start())];
+        Ok(Self {
+            segments: RawSockets::open(|domain| raw_socket::tcp(domain, &ports))?,
+            unreachable: RawSockets::open(|domain| {
+                let kind = if domain == Domain::IPV4 {
+                    UNREACHABLE_V4
+                } else {
+                    UNREACHABLE_V6
+                };
+                raw_socket::icmp(domain, &[Field::Type(kind)])
+            })?,
+            next_port: Cell::new(*SYN_PORTS.start()),
+            expected: Expected::default(),
+        })
+    }
+
+    /// Sends a SYN and waits for what comes of it.
+    pub(super) async fn ask(
+        &self,
+        destination: Destination,
+        port: u16,
+        awaited: &Awaited,
+    ) -> Result<(), Failure> {
+        awaited.set("SYN-ACK");
+        let unsent = |error: io::Error| Failure::Unsent(error.to_string());
+        let sequence = getrandom::u32().map_err(|error| unsent(io::Error::other(error)))?;
+        let source = raw::source(destination).map_err(unsent)?;
+        let sent = Sent {
+            to: destination.address,
+            port,
+            from_port: self.port(),
+            sequence,
+        };
+        let mut syn = TcpHeader::new(sent.from_port, port, sequence, u16::MAX);
+        syn.syn = true;
+        // As each SYN of a client has one.
+        let segment_size = TcpOptionElement::MaximumSegmentSize(1400);
+        syn.set_options(&[segment_size]).expect("there is room");
+        let send = |header: TcpHeader| {
+            self.segments
+                .send(&bytes(header, source, sent.to), destination)
+        };
+        self.expected.ask(sent, || send(syn)).await??;
+        let mut reset = TcpHeader::new(sent.from_port, port, sequence.wrapping_add(1), 0);
+        reset.rst = true;
+        // If it is lost the server's kernel forgets the connection by itself.
+        let _ = send(reset);
+        Ok(())
+    }
+
+    fn port(&self) -> u16 {
+        let port = self.next_port.get();
+        let next = port.checked_add(1).unwrap_or(*SYN_PORTS.start());
+        self.next_port.set(next);
+        port
+    }
+
+    /// Waits until there may be answers, and takes those that are there.
+    pub(super) async fn receive(&self) {
+        tokio::select! {
+            () = self.segments.receive(|source, segment| self.take(source, segment)) => {}
+            () = self.unreachable.receive(|source, message| self.take_error(source, message)) => {}
+        }
+    }
+
+    fn take(&self, to: IpAddr, segment: &[u8]) {
+        if let Some((sent, outcome)) = answer(to, segment) {
+            self.expected.answer(&sent, outcome);
+        }
+    }
+
+    fn take_error(&self, from: IpAddr, message: &[u8]) {
+        if let Some((sent, reason)) = unreachable(message) {
+            let reason = format!("{reason} (says {from})");
+            self.expected
+                .answer(&sent, Err(Failure::Unreachable(reason)));
+        }
+    }
+}
+
+/// What a segment answers, if it answers a SYN.
+fn answer(to: IpAddr, segment: &[u8]) -> Option<(Sent, Result<(), Failure>)> {
+    let &[a, b, c, d, _, _, _, _, e, f, g, h, _, flags] = segment.first_chunk()?;
+    let outcome = match flags & FLAGS {
+        SYN_ACK => Ok(()),
+        RST_ACK => Err(Failure::Refused),
+        _ => return None,
+    };
+    let sent = Sent {
+        to,
+        port: u16::from_be_bytes([a, b]),
+        from_port: u16::from_be_bytes([c, d]),
+        sequence: u32::from_be_bytes([e, f, g, h]).wrapping_sub(1),
+    };
+    Some((sent, outcome))
+}
+
+/// Which SYN an ICMP error quotes, and what it says (RFC 792, RFC 4443).
+fn unreachable(message: &[u8]) -> Option<(Sent, &'static str)> {
+    let code = *message.get(1)?;
+    let quote = message.get(ICMP_HEADER..)?;
+    let (to, protocol, segment, reason) = match quote.first()? >> 4 {
+        4 => {
+            let header = Ipv4HeaderSlice::from_slice(quote).ok()?;
+            let segment = &quote[header.slice().len()..];
+            let reason = match code {
+                0 => "network unreachable",
+                1 => "host unreachable",
+                2 => "protocol unreachable",
+                3 => "port unreachable",
+                9 | 10 | 13 => "administratively prohibited",
+                _ => "unreachable",
+            };
+            (
+                IpAddr::from(header.destination_addr()),
+                header.protocol(),
+                segment,
+                reason,
+            )
+        }
+        _ => {
+            let header = Ipv6HeaderSlice::from_slice(quote).ok()?;
+            let segment = &quote[header.slice().len()..];
+            let reason = match code {
+                0 => "no route",
+                1 | 5 | 6 => "administratively prohibited",
+                3 => "address unreachable",
+                4 => "port unreachable",
+                _ => "unreachable",
+            };
+            (
+                header.destination_addr().into(),
+                header.next_header(),
+                segment,
+                reason,
+            )
+        }
+    };
+    let &[a, b, c, d, e, f, g, h] = segment.first_chunk()?;
+    let sent = Sent {
+        to,
+        port: u16::from_be_bytes([c, d]),
+        from_port: u16::from_be_bytes([a, b]),
+        sequence: u32::from_be_bytes([e, f, g, h]),
+    };
+    (protocol.0 == TCP).then_some((sent, reason))
+}
+
+fn bytes(mut header: TcpHeader, source: IpAddr, destination: IpAddr) -> Vec<u8> {
+    let checksum = match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            header.calc_checksum_ipv4_raw(source.octets(), destination.octets(), &[])
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            header.calc_checksum_ipv6_raw(source.octets(), destination.octets(), &[])
+        }
+        _ => unreachable!("a packet has addresses of one IP version"),
+    };
+    header.checksum = checksum.expect("a header alone is short");
+    header.to_bytes().to_vec()
+}
