@@ -7,6 +7,7 @@ use serde_yaml::Spanned;
 
 use super::address::HostAddress;
 use super::bindings::{Servers, Service};
+use super::checks;
 use super::claims::{Claims, Owner};
 use super::error::{Diagnostics, Position};
 use super::health::{self, health};
@@ -131,6 +132,17 @@ impl<'a> Reader<'a, '_> {
             .servers
             .bindings(bind, Service { vip, forward }, self.errors);
         let minimum_up = self.minimum_up(settings.minimum_up, name, bind.as_deref());
+        let health = match (name, protocol, &ports) {
+            (Some(name), Some(protocol), Some(ports)) => {
+                let service = checks::Service {
+                    name,
+                    protocol,
+                    ports,
+                };
+                health(&settings.health, service, self.errors)
+            }
+            _ => None,
+        };
         Some(VirtualServer {
             name: name?.to_owned(),
             vip: vip?,
@@ -143,7 +155,7 @@ impl<'a> Reader<'a, '_> {
             slow_start: slow_start(&settings, predictor?)?,
             bind: bind?,
             minimum_up: minimum_up?,
-            health: health(&settings.health)?,
+            health: health?,
         })
     }
 
