@@ -64,7 +64,7 @@ pub struct File {
     pub tunnel: Option<Tunnel>,
     pub real_servers: Option<Named<RealServerEntry>>,
     pub groups: Option<Named<Option<Vec<Field<Name>>>>>,
-    /// `name`, `vip`, `port` and `bind` are refused here.
+    /// `name`, `vip`, `port`, `bind` and `sorry` are refused here.
     pub defaults: Option<VirtualServer>,
     pub virtual_servers: Option<Vec<Spanned<VirtualServer>>>,
 }
@@ -128,6 +128,7 @@ pub struct VirtualServer {
     pub sticky: Option<StickyEntry>,
     pub slow_start: Option<Field<WithinOrNone<SECOND, HOUR>>>,
     pub bind: Option<Spanned<Vec<BindEntry>>>,
+    pub sorry: Option<Field<Name>>,
     pub minimum_up: Option<Field<MinimumUp>>,
     pub health: Option<Health>,
 }

@@ -84,6 +84,7 @@ fn a_file_that_is_wrong_from_the_start_is_refused(#[case] text: &str, #[case] pr
 #[case::ambiguous_name("real_servers: { web: 10.9.0.1 }\ngroups: { web: [] }", "3:11: groups: `web` is a real server: a group needs another name")]
 #[case::default_name("defaults: { name: shop }", "2:19: defaults: `name` belongs to one virtual server alone")]
 #[case::default_bind("defaults: { bind: [web] }", "2:19: defaults: `bind` belongs to one virtual server alone")]
+#[case::default_sorry("defaults: { sorry: web }", "2:20: defaults: `sorry` belongs to one virtual server alone")]
 #[case::default_value("defaults: { protocol: tpc }", "2:23: protocol: expected tcp | udp, found \"tpc\"; did you mean `tcp`?")]
 fn a_section_that_is_wrong_is_refused(#[case] text: &str, #[case] problem: &str) {
     assert_eq!(problems_after_interfaces(text), [problem]);
@@ -129,6 +130,11 @@ fn a_section_that_is_wrong_is_refused(#[case] text: &str, #[case] problem: &str)
 #[case::drain_word("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [{ server: web-1, drain: no }] }", "5:85: drain: expected true or false, found \"no\"")]
 #[case::bind_kind("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, bind: web }", "5:60: expected a list (`- item` or `[item, item]`)")]
 #[case::other_family("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [web-6] }", "5:61: bind: real server `web-6` (2001:db8::6) and VIP 10.9.1.1: l2dsr needs both IPv4 or both IPv6")]
+#[case::sorry_unknown("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, sorry: web-3 }", "5:61: sorry: unknown real server `web-3`; did you mean `web-1`?")]
+#[case::sorry_group("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, sorry: web }", "5:61: sorry: `web` is a group: name a real server")]
+#[case::sorry_bound("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [web], sorry: web-2 }", "5:74: sorry: real server `web-2` is bound: name another one")]
+#[case::sorry_of_another_family("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, sorry: web-6 }", "5:61: sorry: real server `web-6` (2001:db8::6) and VIP 10.9.1.1: l2dsr needs both IPv4 or both IPv6")]
+#[case::sorry_number("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, sorry: 1 }", "5:61: sorry: expected a name (in quotes, if it looks like a number), found 1")]
 #[case::minimum_up_zero("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, minimum_up: 0 }", "5:66: minimum_up: expected a number from 1 to 65535, found 0")]
 #[case::minimum_up_too_large("- { name: a, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [web], minimum_up: 3 }", "5:79: minimum_up: expected at most 2, all that `a` binds, found 3")]
 fn a_virtual_server_that_is_wrong_is_refused(#[case] text: &str, #[case] problem: &str) {

@@ -74,10 +74,11 @@ limits:
   sticky: 2
   cps_per_cpu: 100000000
   virtual_servers: 32767
-  real_servers: 1
+  real_servers: 2
 tunnel: { source_v4: 10.200.0.0/16, source_v6: "2001:db8:200::1" }
 real_servers:
   web-3: { address: "2001:db8::13", weight: 7, mac: "02:00:00:00:00:13" }
+  web-4: "2001:db8::14"
 virtual_servers:
   - name: shop
     vip: "2001:db8:1::1"
@@ -90,6 +91,7 @@ virtual_servers:
     slow_start: 1h
     bind:
       - { server: web-3, weight: 5, drain: false }
+    sorry: web-4
     minimum_up: 1
     health: { interval: 1h, timeout: 10ms, rise: 1, fall: 100, checks: [icmp: { via: real }] }
 "#,
@@ -102,11 +104,12 @@ virtual_servers:
             "control": { "socket": "/run/other.sock" },
             "limits": {
                 "sessions": 16_777_216, "sessions_v6": 1, "sticky": 2,
-                "cps_per_cpu": 100_000_000, "virtual_servers": 32767, "real_servers": 1,
+                "cps_per_cpu": 100_000_000, "virtual_servers": 32767, "real_servers": 2,
             },
             "tunnel": { "source_v4": "10.200.0.0/16", "source_v6": "2001:db8:200::1/128" },
             "real_servers": {
-                "web-3": { "address": "2001:db8::13", "weight": 7, "mac": "02:00:00:00:00:13" }
+                "web-3": { "address": "2001:db8::13", "weight": 7, "mac": "02:00:00:00:00:13" },
+                "web-4": { "address": "2001:db8::14", "weight": 1, "mac": null },
             },
             "virtual_servers": [{
                 "name": "shop",
@@ -124,6 +127,7 @@ virtual_servers:
                 "sticky": { "timeout": { "secs": 1, "nanos": 0 }, "prefix_v4": 1, "prefix_v6": 48 },
                 "slow_start": { "secs": 3600, "nanos": 0 },
                 "bind": [{ "server": "web-3", "weight": 5, "drain": false }],
+                "sorry": "web-4",
                 "minimum_up": 1,
                 "health": {
                     "interval": { "secs": 3600, "nanos": 0 },
@@ -204,6 +208,15 @@ fn a_binding_wins_over_its_real_server(#[case] written: &str, #[case] expected: 
 #[case::with_a_minimum("port: 80, bind: [], minimum_up: 2")]
 fn a_virtual_server_may_bind_nothing(#[case] keys: &str) {
     assert_eq!(virtual_server(keys).bind, []);
+}
+
+#[rstest]
+#[case::absent("", None)]
+#[case::beside_others("bind: [web-1, web-2], sorry: web-3", Some("web-3"))]
+#[case::alone("sorry: web-1", Some("web-1"))]
+fn a_virtual_server_may_have_a_sorry_server(#[case] keys: &str, #[case] sorry: Option<&str>) {
+    let server = virtual_server(&format!("port: 80, {keys}"));
+    assert_eq!(server.sorry.as_deref(), sorry);
 }
 
 #[test]
