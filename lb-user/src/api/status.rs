@@ -52,11 +52,12 @@ pub struct VirtualServer {
     /// What it forwarded.
     #[serde(flatten)]
     pub traffic: Traffic,
-    /// Those bound to it, and then those that were, as long as they have sessions left.
+    /// Those bound to it, and then those that were, as long as they have sessions left, and the sorry server, while it
+    /// serves, has sessions left or can't be reached.
     pub real_servers: Vec<RealServer>,
 }
 
-/// A real server bound to a virtual server.
+/// A real server of a virtual server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RealServer {
     /// Its name.
@@ -69,6 +70,8 @@ pub struct RealServer {
     pub state: String,
     /// Why it is down; empty if it isn't.
     pub reason: String,
+    /// Whether it is the sorry server.
+    pub sorry: bool,
     /// Its health checks.
     pub checks: Vec<Check>,
     /// Its sessions in this virtual server.
@@ -139,6 +142,7 @@ mod tests {
             weight: 1,
             state: "up".to_owned(),
             reason: String::new(),
+            sorry: false,
             checks: vec![check],
             sessions,
             traffic,
@@ -180,7 +184,7 @@ mod tests {
             ),
             (
                 real_server,
-                "name address weight state reason checks sessions packets bytes",
+                "name address weight state reason sorry checks sessions packets bytes",
             ),
             (&virtual_server["sessions"], "active total per_second"),
             (&real_server["sessions"], "active total per_second"),

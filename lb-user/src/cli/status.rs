@@ -66,6 +66,11 @@ fn table(status: &api::Status) -> String {
             about,
         ));
         for real in &server.real_servers {
+            let about = match (real.sorry, real.reason.as_str()) {
+                (false, reason) => reason.to_owned(),
+                (true, "") => "sorry server".to_owned(),
+                (true, reason) => format!("sorry server: {reason}"),
+            };
             rows.push(row(
                 &format!("  {}", real.name),
                 real.address.to_string(),
@@ -73,7 +78,7 @@ fn table(status: &api::Status) -> String {
                 real.weight.to_string(),
                 &real.sessions,
                 &real.traffic,
-                real.reason.clone(),
+                about,
             ));
         }
     }
@@ -143,7 +148,7 @@ mod tests {
                     "packets": 1234, "bytes": 56789, "packets_per_second": 10, "bits_per_second": 8000,
                     "real_servers": [{
                         "name": "web-1", "address": "10.9.0.11", "weight": 1000, "state": "down",
-                        "reason": "no answer to ARP for 10.9.0.11 on eth0", "checks": [],
+                        "reason": "no answer to ARP for 10.9.0.11 on eth0", "sorry": false, "checks": [],
                         "sessions": { "active": 0, "total": 0, "per_second": 0 },
                         "packets": 7, "bytes": 8, "packets_per_second": 0, "bits_per_second": 0,
                     }],
@@ -153,7 +158,20 @@ mod tests {
                     "forward": "l3dsr", "predictor": "hash", "state": "down",
                     "sessions": { "active": 0, "total": 0, "per_second": 0 },
                     "packets": 0, "bytes": 0, "packets_per_second": 0, "bits_per_second": 0,
-                    "real_servers": [],
+                    "real_servers": [
+                        {
+                            "name": "sorry-1", "address": "2001:db8:9::11", "weight": 1, "state": "up",
+                            "reason": "", "sorry": true, "checks": [],
+                            "sessions": { "active": 0, "total": 0, "per_second": 0 },
+                            "packets": 0, "bytes": 0, "packets_per_second": 0, "bits_per_second": 0,
+                        },
+                        {
+                            "name": "sorry-2", "address": "2001:db8:9::12", "weight": 1, "state": "down",
+                            "reason": "no route", "sorry": true, "checks": [],
+                            "sessions": { "active": 0, "total": 0, "per_second": 0 },
+                            "packets": 0, "bytes": 0, "packets_per_second": 0, "bits_per_second": 0,
+                        },
+                    ],
                 },
             ],
             "session_table": {
@@ -168,6 +186,8 @@ NAME         ADDRESS                    STATE  WEIGHT  ACTIVE  TOTAL  CPS  PACKE
 shop         tcp 10.9.1.1:[80, 443]     up               1200  98765   43     1234  56789   10  8000  l2dsr hash
   web-1      10.9.0.11                  down     1000       0      0    0        7      8    0     0  no answer to ARP for 10.9.0.11 on eth0
 a-long-name  udp [2001:db8:9:1::1]:any  down                0      0    0        0      0    0     0  l3dsr hash
+  sorry-1    2001:db8:9::11             up          1       0      0    0        0      0    0     0  sorry server
+  sorry-2    2001:db8:9::12             down        1       0      0    0        0      0    0     0  sorry server: no route
 sessions, evicted: 5
 dropped, no_real_server: 3
 "

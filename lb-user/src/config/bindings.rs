@@ -1,4 +1,4 @@
-//! Which real servers a virtual server's `bind` means.
+//! Which real servers a virtual server's `bind` and `sorry` mean.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use super::model::{Binding, Forward, RealServer};
 use super::name::Name;
 use super::schema::{self, BindEntry};
 use super::suggest::did_you_mean;
-use super::value::{Entry, Number};
+use super::value::{Entry, Field, Number};
 
 /// All that a name in `bind` can mean.
 #[derive(Debug)]
@@ -26,6 +26,21 @@ pub struct Servers<'a> {
 pub struct Service {
     pub vip: Option<IpAddr>,
     pub forward: Option<Forward>,
+}
+
+impl Service {
+    fn fits(self, name: &str, server: &RealServer) -> Result<(), String> {
+        let address = server.address;
+        match self {
+            Self {
+                vip: Some(vip),
+                forward: Some(Forward::L2dsr),
+            } if vip.is_ipv4() != address.is_ipv4() => Err(format!(
+                "real server `{name}` ({address}) and VIP {vip}: l2dsr needs both IPv4 or both IPv6"
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// One real server that `bind` asks for.
@@ -97,6 +112,32 @@ impl<'a> Servers<'a> {
         bindings.into_iter().collect()
     }
 
+    /// The real server that `sorry` names, beside those that are bound.
+    pub fn sorry(
+        &self,
+        field: &Option<Field<Name>>,
+        bound: &[Binding],
+        service: Service,
+        errors: &mut Diagnostics,
+    ) -> Option<String> {
+        let Name(name) = errors.value("sorry", field)?;
+        let problem = if self.groups.contains_key(name.as_str()) {
+            Some(format!("`{name}` is a group: name a real server"))
+        } else if !self.names.contains(name.as_str()) {
+            let suggestion = did_you_mean(name, self.names.iter().copied());
+            Some(format!("unknown real server `{name}`{suggestion}"))
+        } else if bound.iter().any(|binding| binding.server == *name) {
+            Some(format!("real server `{name}` is bound: name another one"))
+        } else {
+            let server = self.right.get(name)?;
+            service.fits(name, server).err()
+        };
+        if let (Some(problem), Some(field)) = (problem, field) {
+            errors.add(Position::used(field), format!("sorry: {problem}"));
+        }
+        Some(name.clone())
+    }
+
     /// One real server, or those of a group.
     fn wanted(&self, entry: &'a BindEntry, errors: &mut Diagnostics) -> Vec<Wanted<'a>> {
         match &entry.value {
@@ -163,17 +204,8 @@ impl<'a> Servers<'a> {
             );
         }
         let server = self.right.get(name)?;
-        if let Service {
-            vip: Some(vip),
-            forward: Some(Forward::L2dsr),
-        } = service
-            && vip.is_ipv4() != server.address.is_ipv4()
-        {
-            let address = server.address;
-            let problem = format!(
-                "bind: real server `{name}` ({address}) and VIP {vip}: l2dsr needs both IPv4 or both IPv6"
-            );
-            errors.add(at, problem);
+        if let Err(problem) = service.fits(name, server) {
+            errors.add(at, format!("bind: {problem}"));
         }
         let weight = weight.unwrap_or(server.weight);
         Some(Binding {

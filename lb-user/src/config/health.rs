@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::checks::{self, Service};
 use super::error::{Diagnostics, Position};
 use super::model::{Health, Predictor};
 use super::settings::{HealthSettings, Settings, Written, or_default};
@@ -13,14 +14,20 @@ const DEFAULT_RISE: u32 = 2;
 const DEFAULT_FALL: u32 = 3;
 
 /// `None` if anything about it is wrong.
-pub fn health(settings: &HealthSettings) -> Option<Health> {
+pub fn health(
+    settings: &HealthSettings,
+    service: Service<'_>,
+    errors: &mut Diagnostics,
+) -> Option<Health> {
+    let checks = or_default(settings.checks.clone(), Vec::new())?;
+    let checks = checks::resolved(&checks, service, errors);
     let interval = or_default(settings.interval, DEFAULT_INTERVAL)?;
     Some(Health {
         interval,
         timeout: or_default(settings.timeout, DEFAULT_TIMEOUT.min(interval))?,
         rise: or_default(settings.rise, DEFAULT_RISE)?,
         fall: or_default(settings.fall, DEFAULT_FALL)?,
-        checks: or_default(settings.checks.clone(), Vec::new())?,
+        checks: checks?,
     })
 }
 

@@ -8,7 +8,9 @@
 mod address;
 mod bindings;
 mod check;
+mod checks;
 mod claims;
+mod dns;
 mod duration;
 mod error;
 mod groups;

@@ -152,6 +152,9 @@ pub struct VirtualServer {
     pub slow_start: Option<Duration>,
     /// In the order of the file, each real server once; may be empty.
     pub bind: Vec<Binding>,
+    /// Takes new sessions while fewer than `minimum_up` of the bound ones do: a key of
+    /// [`Config::real_servers`], and not bound.
+    pub sorry: Option<String>,
     /// With fewer healthy servers than this the virtual server is down; at least 1.
     pub minimum_up: u32,
     /// How its real servers are checked.

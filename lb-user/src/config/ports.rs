@@ -28,6 +28,15 @@ pub enum Ports {
 }
 
 impl Ports {
+    /// The lowest; `None` if it may be any.
+    pub fn first(&self) -> Option<u16> {
+        match self {
+            Self::Any => None,
+            Self::List(ports) => ports.first().copied(),
+            Self::Range(range) => Some(*range.start()),
+        }
+    }
+
     /// Reads any of the forms; records each element that is none.
     pub(super) fn from_value(field: &Spanned<Value>, errors: &mut Diagnostics) -> Option<Self> {
         match &field.value {

@@ -13,9 +13,10 @@ use serde_yaml::Spanned;
 use strum::{Display, EnumString, VariantNames};
 
 use super::address::HostAddress;
-use super::check::Via;
+use super::check::{Method, Via};
+use super::dns::{DnsName, RecordType};
 use super::duration::{HOUR, SECOND, Within, WithinOrNone};
-use super::http::{StatusRange, UrlPath};
+use super::http::{HeaderText, Host, HostName, Pattern, UrlPath};
 use super::interface_name::InterfaceName;
 use super::mac::MacAddress;
 use super::model::{OnDown, OnUnknown, Protocol, SessionMode, XdpMode};
@@ -63,7 +64,7 @@ pub struct File {
     pub tunnel: Option<Tunnel>,
     pub real_servers: Option<Named<RealServerEntry>>,
     pub groups: Option<Named<Option<Vec<Field<Name>>>>>,
-    /// `name`, `vip`, `port` and `bind` are refused here.
+    /// `name`, `vip`, `port`, `bind` and `sorry` are refused here.
     pub defaults: Option<VirtualServer>,
     pub virtual_servers: Option<Vec<Spanned<VirtualServer>>>,
 }
@@ -127,6 +128,7 @@ pub struct VirtualServer {
     pub sticky: Option<StickyEntry>,
     pub slow_start: Option<Field<WithinOrNone<SECOND, HOUR>>>,
     pub bind: Option<Spanned<Vec<BindEntry>>>,
+    pub sorry: Option<Field<Name>>,
     pub minimum_up: Option<Field<MinimumUp>>,
     pub health: Option<Health>,
 }
@@ -193,7 +195,10 @@ pub enum CheckKind {
     Arp,
     Icmp,
     Syn,
+    Tcp,
     Http,
+    Dns,
+    Udp,
 }
 
 /// The long form, `kind: { options }`, with exactly one kind; the short one is a [`CheckKind`].
@@ -201,31 +206,60 @@ pub enum CheckKind {
 #[serde(deny_unknown_fields)]
 pub struct Check {
     pub icmp: Option<IcmpCheck>,
-    pub syn: Option<SynCheck>,
+    pub syn: Option<PortCheck>,
+    pub tcp: Option<PortCheck>,
     pub http: Option<HttpCheck>,
+    pub dns: Option<DnsCheck>,
+    pub udp: Option<UdpCheck>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IcmpCheck {
+    pub size: Option<Field<Number<u16, 64, 9000>>>,
     pub via: Option<Field<Word<Via>>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A check that needs nothing but a port.
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SynCheck {
+pub struct PortCheck {
+    pub port: Option<Field<Port>>,
+    pub via: Option<Field<Word<Via>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpCheck {
+    pub path: Option<Field<UrlPath>>,
+    pub host: Option<Field<Host>>,
+    pub method: Option<Field<Word<Method>>>,
+    pub headers: Option<Named<Field<HeaderText>>>,
+    pub status: Option<Spanned<Value>>,
+    pub body: Option<Field<Text>>,
+    pub body_regex: Option<Field<Pattern>>,
+    pub tls: Option<Field<bool>>,
+    pub sni: Option<Field<HostName>>,
+    pub verify: Option<Field<bool>>,
     pub port: Option<Field<Port>>,
     pub via: Option<Field<Word<Via>>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct HttpCheck {
-    pub path: Option<Field<UrlPath>>,
-    pub host: Option<Field<Text>>,
-    pub status: Option<Field<StatusRange>>,
-    pub body: Option<Field<Text>>,
-    pub tls: Option<Field<bool>>,
+pub struct DnsCheck {
+    pub name: Option<Field<DnsName>>,
+    #[serde(rename = "type")]
+    pub record: Option<Field<RecordType>>,
+    pub port: Option<Field<Port>>,
+    pub via: Option<Field<Word<Via>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UdpCheck {
+    pub send: Option<Field<Text>>,
+    pub expect: Option<Field<Text>>,
     pub port: Option<Field<Port>>,
     pub via: Option<Field<Word<Via>>>,
 }

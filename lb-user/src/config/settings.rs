@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::check::HealthCheck;
+use super::checks::{self, WrittenCheck};
 use super::duration::{Within, WithinOrNone};
 use super::error::{Diagnostics, Position};
 use super::model::{Forward, OnDown, OnUnknown, Predictor, Protocol, SessionMode};
@@ -48,7 +48,7 @@ pub struct HealthSettings {
     pub timeout: Option<Written<Duration>>,
     pub rise: Option<Written<u32>>,
     pub fall: Option<Written<u32>>,
-    pub checks: Option<Written<Vec<HealthCheck>>>,
+    pub checks: Option<Written<Vec<WrittenCheck>>>,
 }
 
 /// A value in the file.
@@ -228,7 +228,7 @@ impl HealthSettings {
             fall: read("health.fall", fall, errors, |Number(count)| *count),
             checks: checks.as_ref().map(|checks| Written {
                 at: Position::used(checks),
-                value: self::checks(&checks.value, errors),
+                value: checks::written(&checks.value, errors),
             }),
         }
     }
@@ -242,22 +242,6 @@ impl HealthSettings {
             checks: self.checks.or(defaults.checks),
         }
     }
-}
-
-/// `None` if anything about them is wrong.
-fn checks(entries: &[schema::CheckEntry], errors: &mut Diagnostics) -> Option<Vec<HealthCheck>> {
-    let mut checks = Vec::new();
-    let mut right = true;
-    for entry in entries {
-        match unsupported::check(entry, errors) {
-            Some(check) if checks.contains(&check) => {
-                errors.add(entry, format!("check: {check} is in the list twice"));
-            }
-            Some(check) => checks.push(check),
-            None => right = false,
-        }
-    }
-    right.then_some(checks)
 }
 
 fn sticky(entry: &schema::StickyEntry, errors: &mut Diagnostics) -> Option<Option<StickySettings>> {

@@ -7,11 +7,10 @@ use std::fmt::Display;
 
 use serde_yaml::Spanned;
 
-use super::check::{HealthCheck, IcmpCheck, Via};
 use super::error::Diagnostics;
 use super::model;
-use super::schema::{Check, CheckEntry, CheckKind, File, Forward, Metrics, Predictor};
-use super::value::{Entry, Field, Word};
+use super::schema::{File, Forward, Metrics, Predictor};
+use super::value::{Field, Word};
 
 /// Sections and keys of the whole file.
 pub fn file(file: &File, errors: &mut Diagnostics) {
@@ -64,59 +63,4 @@ fn supported<W: Copy + Display, T>(
 fn metrics(metrics: &Spanned<Metrics>, errors: &mut Diagnostics) {
     errors.add(metrics, "metrics is not supported yet");
     errors.required(metrics, "metrics.listen", &metrics.value.listen);
-}
-
-/// The check, if it is right and can be done.
-pub fn check(entry: &CheckEntry, errors: &mut Diagnostics) -> Option<HealthCheck> {
-    let not_yet =
-        |what: &str| format!("check: {what} is not supported yet: `icmp: {{ via: real }}` is");
-    let Check { icmp, syn, http } = match &entry.value {
-        Entry::Long(check) => check,
-        Entry::Short(kind) => {
-            let Word(kind) = errors.parsed(entry, "check", kind)?;
-            let what = match kind {
-                CheckKind::Icmp => "icmp via vip".to_owned(),
-                CheckKind::Arp | CheckKind::Syn | CheckKind::Http => kind.to_string(),
-            };
-            errors.add(entry, not_yet(&what));
-            return None;
-        }
-    };
-    if let Some(syn) = syn {
-        errors.value("syn.port", &syn.port);
-        errors.value("syn.via", &syn.via);
-    }
-    if let Some(http) = http {
-        errors.value("http.path", &http.path);
-        errors.value("http.host", &http.host);
-        errors.value("http.status", &http.status);
-        errors.value("http.body", &http.body);
-        errors.value("http.tls", &http.tls);
-        errors.value("http.port", &http.port);
-        errors.value("http.via", &http.via);
-    }
-    let problem = match (icmp, syn, http) {
-        (Some(icmp), None, None) => match via(&icmp.via, errors)? {
-            Via::Real => {
-                return Some(HealthCheck::Icmp(IcmpCheck {
-                    via: Via::Real,
-                    size: None,
-                }));
-            }
-            Via::Vip => not_yet("icmp via vip"),
-        },
-        (None, Some(_), None) => not_yet("syn"),
-        (None, None, Some(_)) => not_yet("http"),
-        _ => "check: expected one kind with its options, such as `syn: { port: 80 }`".to_owned(),
-    };
-    errors.add(entry, problem);
-    None
-}
-
-/// Where a check goes that may say so; `None` if what it says is wrong.
-fn via(field: &Option<Field<Word<Via>>>, errors: &mut Diagnostics) -> Option<Via> {
-    match field {
-        None => Some(Via::default()),
-        Some(_) => errors.value("icmp.via", field).map(|Word(via)| *via),
-    }
 }

@@ -217,7 +217,7 @@ impl FromValue for NoneWord {
 
 /// Any text that isn't empty.
 #[derive(Debug, Clone)]
-pub struct Text(#[expect(dead_code, reason = "read once health checks exist")] pub String);
+pub struct Text(pub String);
 
 impl FromValue for Text {
     fn from_value(value: &Value) -> Result<Self, String> {

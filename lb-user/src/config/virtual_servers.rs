@@ -7,6 +7,7 @@ use serde_yaml::Spanned;
 
 use super::address::HostAddress;
 use super::bindings::{Servers, Service};
+use super::checks;
 use super::claims::{Claims, Owner};
 use super::error::{Diagnostics, Position};
 use super::health::{self, health};
@@ -59,6 +60,7 @@ fn defaults(written: &schema::VirtualServer, errors: &mut Diagnostics) -> Settin
         vip,
         port,
         bind,
+        sorry,
         ..
     } = written;
     let unshared = [
@@ -66,6 +68,7 @@ fn defaults(written: &schema::VirtualServer, errors: &mut Diagnostics) -> Settin
         ("vip", vip.as_ref().map(Position::from)),
         ("port", port.as_ref().map(Position::from)),
         ("bind", bind.as_ref().map(Position::from)),
+        ("sorry", sorry.as_ref().map(Position::from)),
     ];
     for (key, position) in unshared {
         if let Some(position) = position {
@@ -127,10 +130,26 @@ impl<'a> Reader<'a, '_> {
             .as_ref()
             .map(|bind| bind.value.as_slice())
             .unwrap_or_default();
-        let bind = self
-            .servers
-            .bindings(bind, Service { vip, forward }, self.errors);
+        let service = Service { vip, forward };
+        let bind = self.servers.bindings(bind, service, self.errors);
+        let sorry = self.servers.sorry(
+            &entry.value.sorry,
+            bind.as_deref().unwrap_or_default(),
+            service,
+            self.errors,
+        );
         let minimum_up = self.minimum_up(settings.minimum_up, name, bind.as_deref());
+        let health = match (name, protocol, &ports) {
+            (Some(name), Some(protocol), Some(ports)) => {
+                let service = checks::Service {
+                    name,
+                    protocol,
+                    ports,
+                };
+                health(&settings.health, service, self.errors)
+            }
+            _ => None,
+        };
         Some(VirtualServer {
             name: name?.to_owned(),
             vip: vip?,
@@ -142,8 +161,9 @@ impl<'a> Reader<'a, '_> {
             sticky: sticky?,
             slow_start: slow_start(&settings, predictor?)?,
             bind: bind?,
+            sorry,
             minimum_up: minimum_up?,
-            health: health(&settings.health)?,
+            health: health?,
         })
     }
 

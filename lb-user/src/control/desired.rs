@@ -50,28 +50,40 @@ pub struct VirtualServer {
     pub slow_start: Option<Duration>,
     /// Fewer real servers up than this, and none gets new sessions.
     pub minimum_up: u32,
-    /// The bound real servers, by name.
+    /// The bound real servers and the sorry server, by name.
     pub members: BTreeMap<String, Member>,
+    /// The member that takes new sessions while too few of the others do. It is up then, and else it drains.
+    pub sorry: Option<String>,
 }
 
 impl VirtualServer {
-    /// The members that take new sessions: none, if fewer than `minimum_up` could.
-    pub fn serving(&self) -> impl Iterator<Item = (&str, &Member)> {
-        let up = |(_, member): &(&String, &Member)| member.state() == State::Up;
-        let enough = self.members.iter().filter(up).count() >= self.minimum_up as usize;
-        self.members
-            .iter()
-            .filter(move |member| enough && up(member))
-            .map(|(name, member)| (name.as_str(), member))
+    /// Whether a member is the sorry server.
+    pub fn is_sorry(&self, member: &str) -> bool {
+        self.sorry.as_deref() == Some(member)
     }
 
-    /// Up while some member takes new sessions.
+    /// The members that take new sessions: if fewer than `minimum_up` of those that are bound could, the sorry server alone.
+    pub fn serving(&self) -> impl Iterator<Item = (&str, &Member)> {
+        let enough = self.state() == State::Up;
+        self.up()
+            .filter(move |(name, _)| self.is_sorry(name) != enough)
+    }
+
+    /// Up while bound members take new sessions.
     pub fn state(&self) -> State {
-        if self.serving().next().is_some() {
+        let bound = self.up().filter(|(name, _)| !self.is_sorry(name));
+        if bound.count() >= self.minimum_up as usize {
             State::Up
         } else {
             State::Down
         }
+    }
+
+    fn up(&self) -> impl Iterator<Item = (&str, &Member)> {
+        let members = self.members.iter();
+        members
+            .filter(|(_, member)| member.state() == State::Up)
+            .map(|(name, member)| (name.as_str(), member))
     }
 }
 
@@ -153,20 +165,20 @@ pub fn desired(
     health: &health::States,
 ) -> Desired {
     let virtual_servers = config.virtual_servers.iter().map(|virtual_server| {
-        let member = |name: &str, server: &RealServer, weight, drain| {
+        let link = |server: &RealServer| {
             let (vip, forward) = (virtual_server.vip, virtual_server.forward);
             let last_known = last_known.get(&(server.address, forward));
-            let link = link(config, vip, forward, server, network, last_known);
-            Member {
-                address: server.address,
-                weight,
-                share: weight,
-                drain,
-                link: link.and_then(|link| {
-                    health.of(name, server.address, virtual_server)?;
-                    Ok(link)
-                }),
-            }
+            link(config, vip, forward, server, network, last_known)
+        };
+        let member = |name: &str, server: &RealServer, weight, drain| Member {
+            address: server.address,
+            weight,
+            share: weight,
+            drain,
+            link: link(server).and_then(|link| {
+                health.of(name, server.address, virtual_server)?;
+                Ok(link)
+            }),
         };
         let bound = virtual_server.bind.iter().map(|binding| {
             let server = &config.real_servers[&binding.server];
@@ -190,7 +202,7 @@ pub fn desired(
                     member(&unbound.server, &server, 0, true),
                 )
             });
-        let wanted = VirtualServer {
+        let mut wanted = VirtualServer {
             vip: virtual_server.vip,
             protocol: virtual_server.protocol,
             ports: virtual_server.ports.clone(),
@@ -201,7 +213,20 @@ pub fn desired(
             slow_start: virtual_server.slow_start,
             minimum_up: virtual_server.minimum_up,
             members: left.chain(bound).collect(),
+            sorry: virtual_server.sorry.clone(),
         };
+        if let Some(name) = &virtual_server.sorry {
+            let server = &config.real_servers[name];
+            let weight = server.weight.max(1);
+            let sorry = Member {
+                address: server.address,
+                weight,
+                share: weight,
+                drain: wanted.state() == State::Up,
+                link: link(server),
+            };
+            wanted.members.insert(name.clone(), sorry);
+        }
         (virtual_server.name.clone(), wanted)
     });
     Desired {

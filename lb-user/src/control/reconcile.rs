@@ -447,6 +447,7 @@ impl Plan {
         wanted: &desired::VirtualServer,
         old: &mut HashMap<RealServer, u32>,
     ) -> Result<(), ReconcileError> {
+        let serving: HashSet<&str> = wanted.serving().map(|(name, _)| name).collect();
         for (server, member) in &mut slot.members {
             let wanted = &wanted.members[server];
             let entry = match &wanted.link {
@@ -458,10 +459,10 @@ impl Plan {
                 Some(entry) => Some((entry, self.intern(entry, old)?)),
                 None => None,
             };
-            member.flags = match wanted.state() {
-                desired::State::Up => 0,
-                desired::State::Down => Binding::DOWN,
-                desired::State::Draining => Binding::DRAINING,
+            member.flags = match wanted.link {
+                Err(_) => Binding::DOWN,
+                Ok(_) if serving.contains(server.as_str()) => 0,
+                Ok(_) => Binding::DRAINING,
             };
         }
         let bindings = slot
@@ -577,7 +578,7 @@ impl Plan {
                     vip: wanted.vip,
                     protocol: wanted.protocol,
                     ports: &wanted.ports,
-                    up: wanted.state() == desired::State::Up,
+                    up: wanted.serving().next().is_some(),
                 });
             directory::build(services, place)
         };
@@ -794,11 +795,14 @@ impl Slot {
         self.bindings.first + u32::from(member.offset)
     }
 
-    /// The members with a weight.
+    /// The members with a weight: the sorry server alone while it serves, and else the others.
     fn servers<'a>(&self, wanted: &'a desired::VirtualServer) -> Vec<Server<'a>> {
         let serving: HashSet<&str> = wanted.serving().map(|(name, _)| name).collect();
-        let weighted = wanted.members.iter().filter(|(_, it)| it.weight > 0);
-        weighted
+        let sorry_serves = serving.iter().any(|name| wanted.is_sorry(name));
+        wanted
+            .members
+            .iter()
+            .filter(|(name, member)| member.weight > 0 && wanted.is_sorry(name) == sorry_serves)
             .map(|(name, member)| Server {
                 name,
                 weight: member.weight,

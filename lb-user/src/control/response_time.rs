@@ -147,11 +147,11 @@ fn chooses_by_response_time(virtual_server: &VirtualServer) -> bool {
     virtual_server.predictor == Predictor::ResponseTime
 }
 
-/// Those that take new sessions, with their weights.
+/// Those that may take new sessions, with their weights. The sorry server has nobody to share with.
 fn members(virtual_server: &VirtualServer) -> impl Iterator<Item = (&str, u16)> {
     let members = virtual_server.members.iter();
     members
-        .filter(|(_, member)| member.state() == State::Up)
+        .filter(|(name, member)| member.state() == State::Up && !virtual_server.is_sorry(name))
         .map(|(name, member)| (name.as_str(), member.weight))
 }
 

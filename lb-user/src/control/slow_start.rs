@@ -49,7 +49,9 @@ impl SlowStarts {
                 let Some(ramp) = virtual_server.slow_start else {
                     continue;
                 };
-                if member.state() != State::Up {
+                // The sorry server has nobody to share with.
+                let is_sorry = virtual_server.sorry.as_ref() == Some(server);
+                if member.state() != State::Up || is_sorry {
                     continue;
                 }
                 let key = (name.clone(), server.clone());
@@ -180,6 +182,18 @@ mod tests {
         let (one, _) = apply(&two, &["b"], 50);
         let (two, due) = apply(&one, &["a", "b"], 60);
         assert_eq!((shares(&two), due.is_some()), (vec![2, 128], true));
+    }
+
+    #[test]
+    fn the_sorry_server_has_no_slow_start() {
+        let shop = |up: &[&str]| {
+            let mut desired = shop(Predictor::LeastConnection, up);
+            desired.virtual_servers.get_mut("shop").unwrap().sorry = Some("a".to_owned());
+            desired
+        };
+        let mut next = shop(&["a"]);
+        let due = SlowStarts::default().apply(&shop(&[]), &mut next, Instant::now());
+        assert_eq!((shares(&next), due), (vec![128, 128], None));
     }
 
     #[test]

@@ -31,9 +31,14 @@ impl Daemon {
             let name = &server.name;
             let wanted = &self.desired.virtual_servers[name];
             let bound = server.bind.iter().map(|binding| &binding.server);
-            let is_bound = |name: &&String| server.bind.iter().any(|it| it.server == **name);
-            let is_left = |real: &&String| !is_bound(real) && self.has_sessions(name, real);
-            let left = wanted.members.keys().filter(is_left);
+            let is_bound = |name: &str| server.bind.iter().any(|it| it.server == name);
+            let others = wanted.members.iter().filter(|(name, _)| !is_bound(name));
+            // What has sessions left, and a sorry server that serves or can't.
+            let left = others.filter(|(real, member)| {
+                let idles = !wanted.is_sorry(real) || member.state() == State::Draining;
+                !idles || self.has_sessions(name, real)
+            });
+            let left = left.map(|(real, _)| real);
             let real_servers: Vec<_> = bound
                 .chain(left)
                 .map(|real_server| {
@@ -81,13 +86,18 @@ impl Daemon {
         let active = counters.map(|index| self.reconciler.tables().sessions.active(index));
         let key = (virtual_server.name.clone(), Some(name.to_owned()));
         let (sessions, traffic) = self.counted(key, active.unwrap_or_default());
+        let is_sorry = virtual_server.sorry.as_deref() == Some(name);
         RealServer {
             name: name.to_owned(),
             address: member.address,
             weight: member.weight,
             state: member.state().to_string(),
             reason: member.link.clone().err().unwrap_or_default(),
-            checks: self.health.status(name, member.address, virtual_server),
+            sorry: is_sorry,
+            checks: match is_sorry {
+                true => Vec::new(),
+                false => self.health.status(name, member.address, virtual_server),
+            },
             sessions,
             traffic,
         }
@@ -206,6 +216,9 @@ impl Changes {
             let state = server.state();
             if old.map(|old| old.state()) != Some(state) {
                 match state {
+                    State::Down if server.serving().next().is_some() => {
+                        warn!(virtual_server = %name, "down: the sorry server serves");
+                    }
                     State::Down => warn!(virtual_server = %name, "down"),
                     _ => info!(virtual_server = %name, "{state}"),
                 }

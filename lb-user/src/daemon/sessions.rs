@@ -54,7 +54,7 @@ impl Sessions {
         self.sweep.counted(binding_counters)
     }
 
-    /// The real servers that `config` doesn't bind and that may have sessions left.
+    /// The real servers that `config` neither binds nor has as sorry servers, and that may have sessions left.
     pub fn unbound<P: Platform>(
         &mut self,
         reconciler: &Reconciler<P>,
@@ -63,8 +63,9 @@ impl Sessions {
         let virtual_servers = config.virtual_servers.iter();
         let bound: HashSet<(&str, &str)> = virtual_servers
             .flat_map(|it| {
-                let servers = it.bind.iter();
-                servers.map(|binding| (it.name.as_str(), binding.server.as_str()))
+                let servers = it.bind.iter().map(|binding| &binding.server);
+                let servers = servers.chain(&it.sorry);
+                servers.map(|server| (it.name.as_str(), server.as_str()))
             })
             .collect();
         let is_bound =
@@ -119,6 +120,14 @@ mod tests {
         net::View,
     };
 
+    fn config(keys: &str) -> Config {
+        let text = format!(
+            "{{interfaces: [{{name: eth0}}], real_servers: {{a: 10.9.0.1, b: 10.9.0.2, c: 10.9.0.3}}, virtual_servers: [\
+             {{name: shop, vip: 10.9.1.1, protocol: tcp, port: 80, {keys}}}]}}"
+        );
+        Config::parse("lb.yaml", &text).unwrap()
+    }
+
     struct NoKernel;
 
     impl Platform for NoKernel {
@@ -157,11 +166,7 @@ mod tests {
         }
 
         fn configure(&mut self, keys: &str) -> Vec<String> {
-            let text = format!(
-                "{{interfaces: [{{name: eth0}}], real_servers: {{a: 10.9.0.1, b: 10.9.0.2, c: 10.9.0.3}}, virtual_servers: [\
-                 {{name: shop, vip: 10.9.1.1, protocol: tcp, port: 80, {keys}}}]}}"
-            );
-            let config = Config::parse("lb.yaml", &text).unwrap();
+            let config = config(keys);
             let unbound = self.sessions.unbound(&self.reconciler, &config);
             let mut wanted = desired(
                 &config,
@@ -234,6 +239,26 @@ mod tests {
         assert_eq!(balancer.bind("a"), Vec::<String>::new());
         assert!(!balancer.sweep(), "nothing to wait for");
         assert_eq!(balancer.reconciler.binding_counters("shop", "b"), None);
+    }
+
+    #[test]
+    fn a_sorry_server_is_not_unbound() {
+        let mut balancer = Balancer::new();
+        balancer.configure("bind: [a], sorry: b");
+        let unbound = |balancer: &mut Balancer, keys| {
+            let config = config(keys);
+            let unbound = balancer.sessions.unbound(&balancer.reconciler, &config);
+            Vec::from_iter(unbound.into_iter().map(|it| it.server))
+        };
+        assert_eq!(
+            unbound(&mut balancer, "bind: [a], sorry: b"),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            unbound(&mut balancer, "bind: [b], sorry: a"),
+            Vec::<String>::new()
+        );
+        assert_eq!(unbound(&mut balancer, "bind: [a]"), ["b"]);
     }
 
     /// Packets that were under way when it was unbound may have begun one.

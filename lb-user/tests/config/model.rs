@@ -3,8 +3,8 @@
 use std::{net::IpAddr, time::Duration};
 
 use lb_user::config::{
-    Binding, CheckKind, Config, Forward, Health, Limits, OnDown, OnUnknown, Ports, Predictor,
-    Protocol, Session, SessionMode, Sticky, VirtualServer, XdpMode,
+    Binding, Config, Forward, Health, HealthCheck, IcmpCheck, Limits, OnDown, OnUnknown, Ports,
+    Predictor, Protocol, Session, SessionMode, Sticky, Via, VirtualServer, XdpMode,
 };
 use rstest::rstest;
 use serde_json::json;
@@ -74,10 +74,11 @@ limits:
   sticky: 2
   cps_per_cpu: 100000000
   virtual_servers: 32767
-  real_servers: 1
+  real_servers: 2
 tunnel: { source_v4: 10.200.0.0/16, source_v6: "2001:db8:200::1" }
 real_servers:
   web-3: { address: "2001:db8::13", weight: 7, mac: "02:00:00:00:00:13" }
+  web-4: "2001:db8::14"
 virtual_servers:
   - name: shop
     vip: "2001:db8:1::1"
@@ -90,6 +91,7 @@ virtual_servers:
     slow_start: 1h
     bind:
       - { server: web-3, weight: 5, drain: false }
+    sorry: web-4
     minimum_up: 1
     health: { interval: 1h, timeout: 10ms, rise: 1, fall: 100, checks: [icmp: { via: real }] }
 "#,
@@ -102,11 +104,12 @@ virtual_servers:
             "control": { "socket": "/run/other.sock" },
             "limits": {
                 "sessions": 16_777_216, "sessions_v6": 1, "sticky": 2,
-                "cps_per_cpu": 100_000_000, "virtual_servers": 32767, "real_servers": 1,
+                "cps_per_cpu": 100_000_000, "virtual_servers": 32767, "real_servers": 2,
             },
             "tunnel": { "source_v4": "10.200.0.0/16", "source_v6": "2001:db8:200::1/128" },
             "real_servers": {
-                "web-3": { "address": "2001:db8::13", "weight": 7, "mac": "02:00:00:00:00:13" }
+                "web-3": { "address": "2001:db8::13", "weight": 7, "mac": "02:00:00:00:00:13" },
+                "web-4": { "address": "2001:db8::14", "weight": 1, "mac": null },
             },
             "virtual_servers": [{
                 "name": "shop",
@@ -124,13 +127,14 @@ virtual_servers:
                 "sticky": { "timeout": { "secs": 1, "nanos": 0 }, "prefix_v4": 1, "prefix_v6": 48 },
                 "slow_start": { "secs": 3600, "nanos": 0 },
                 "bind": [{ "server": "web-3", "weight": 5, "drain": false }],
+                "sorry": "web-4",
                 "minimum_up": 1,
                 "health": {
                     "interval": { "secs": 3600, "nanos": 0 },
                     "timeout": { "secs": 0, "nanos": 10_000_000 },
                     "rise": 1,
                     "fall": 100,
-                    "checks": ["icmp"],
+                    "checks": [{ "icmp": { "via": "real", "size": null } }],
                 },
             }],
         })
@@ -204,6 +208,15 @@ fn a_binding_wins_over_its_real_server(#[case] written: &str, #[case] expected: 
 #[case::with_a_minimum("port: 80, bind: [], minimum_up: 2")]
 fn a_virtual_server_may_bind_nothing(#[case] keys: &str) {
     assert_eq!(virtual_server(keys).bind, []);
+}
+
+#[rstest]
+#[case::absent("", None)]
+#[case::beside_others("bind: [web-1, web-2], sorry: web-3", Some("web-3"))]
+#[case::alone("sorry: web-1", Some("web-1"))]
+fn a_virtual_server_may_have_a_sorry_server(#[case] keys: &str, #[case] sorry: Option<&str>) {
+    let server = virtual_server(&format!("port: 80, {keys}"));
+    assert_eq!(server.sorry.as_deref(), sorry);
 }
 
 #[test]
@@ -418,7 +431,10 @@ fn health_merges_with_the_defaults_key_by_key(
         rise,
         fall,
         checks: if is_checked {
-            vec![CheckKind::Icmp]
+            vec![HealthCheck::Icmp(IcmpCheck {
+                via: Via::Real,
+                size: None,
+            })]
         } else {
             vec![]
         },
@@ -427,6 +443,125 @@ fn health_merges_with_the_defaults_key_by_key(
         with_defaults(&health(defaults), &health(own)).health,
         expected
     );
+}
+
+/// The checks of a virtual server with port 443, as JSON.
+fn checks(keys: &str) -> serde_json::Value {
+    let health = virtual_server(&format!("port: 443, health: {{ checks: [{keys}] }}")).health;
+    serde_json::to_value(health.checks).unwrap()
+}
+
+/// An HTTP check as JSON: the defaults, and what is other.
+fn http(other: serde_json::Value) -> serde_json::Value {
+    let mut check = json!({
+        "via": "vip", "port": 443, "tls": null, "method": "GET", "path": "/", "host": null,
+        "headers": [], "status": [[200, 399]], "body": null,
+    });
+    let other = other.as_object().unwrap().clone();
+    check.as_object_mut().unwrap().extend(other);
+    json!({ "http": check })
+}
+
+#[rstest]
+#[case::arp("arp", json!("arp"))]
+#[case::icmp("icmp", json!({ "icmp": { "via": "vip", "size": null } }))]
+#[case::icmp_without_options("icmp: {}", json!({ "icmp": { "via": "vip", "size": null } }))]
+#[case::icmp_with_options("icmp: { via: real, size: 64 }", json!({ "icmp": { "via": "real", "size": 64 } }))]
+#[case::icmp_of_jumbo_frames("icmp: { size: 9000 }", json!({ "icmp": { "via": "vip", "size": 9000 } }))]
+#[case::syn("syn", json!({ "syn": { "via": "vip", "port": 443 } }))]
+#[case::syn_with_options("syn: { port: 80, via: real }", json!({ "syn": { "via": "real", "port": 80 } }))]
+#[case::tcp("tcp", json!({ "tcp": { "via": "vip", "port": 443 } }))]
+#[case::tcp_with_options("tcp: { port: 80, via: real }", json!({ "tcp": { "via": "real", "port": 80 } }))]
+#[case::dns(
+    "dns: { name: example.com, port: 53 }",
+    json!({ "dns": { "via": "vip", "port": 53, "name": "example.com", "record": "A" } })
+)]
+#[case::dns_with_options(
+    "dns: { name: _sip._tcp.example.com., type: srv, port: 53, via: real }",
+    json!({ "dns": { "via": "real", "port": 53, "name": "_sip._tcp.example.com.", "record": "SRV" } })
+)]
+#[case::dns_of_the_root(
+    "dns: { name: ., type: NS, port: 53 }",
+    json!({ "dns": { "via": "vip", "port": 53, "name": ".", "record": "NS" } })
+)]
+#[case::udp(
+    "udp: { send: ping, port: 7 }",
+    json!({ "udp": { "via": "vip", "port": 7, "send": "ping", "expect": null } })
+)]
+#[case::udp_with_options(
+    "udp: { send: ping, expect: pong, port: 7, via: real }",
+    json!({ "udp": { "via": "real", "port": 7, "send": "ping", "expect": "pong" } })
+)]
+#[case::http("http", http(json!({})))]
+#[case::http_where_it_is_sent("http: { port: 8080, via: real }", http(json!({ "port": 8080, "via": "real" })))]
+#[case::http_path("http: { path: '/health?full=1' }", http(json!({ "path": "/health?full=1" })))]
+#[case::http_host("http: { host: 'example.com:8443' }", http(json!({ "host": "example.com:8443" })))]
+#[case::http_host_address("http: { host: '[2001:db8::1]' }", http(json!({ "host": "[2001:db8::1]" })))]
+#[case::http_method("http: { method: head }", http(json!({ "method": "HEAD" })))]
+#[case::http_method_in_capitals("http: { method: GET }", http(json!({ "method": "GET" })))]
+#[case::http_headers(
+    "http: { headers: { X-Check: lb, Accept: '*/*' } }",
+    http(json!({ "headers": [["X-Check", "lb"], ["Accept", "*/*"]] }))
+)]
+#[case::http_status("http: { status: 204 }", http(json!({ "status": [[204, 204]] })))]
+#[case::http_statuses("http: { status: [200, 301-302] }", http(json!({ "status": [[200, 200], [301, 302]] })))]
+#[case::http_body("http: { body: 'all is well' }", http(json!({ "body": { "contains": "all is well" } })))]
+#[case::http_body_regex("http: { body_regex: '^ok \\d+$' }", http(json!({ "body": { "matches": "^ok \\d+$" } })))]
+#[case::without_tls("http: { tls: false }", http(json!({})))]
+#[case::tls("http: { tls: true }", http(json!({ "tls": { "server_name": null, "verify": false } })))]
+#[case::tls_with_options(
+    "http: { tls: true, sni: example.com, verify: true }",
+    http(json!({ "tls": { "server_name": "example.com", "verify": true } }))
+)]
+#[case::tls_verified_for_the_host(
+    "http: { tls: true, host: 'example.com:443', verify: true }",
+    http(json!({ "tls": { "server_name": null, "verify": true }, "host": "example.com:443" }))
+)]
+fn a_check_is_read(#[case] written: &str, #[case] expected: serde_json::Value) {
+    assert_eq!(checks(written), json!([expected]));
+}
+
+#[test]
+fn checks_keep_their_order_and_may_be_alike() {
+    let kinds = checks("http, arp, syn, tcp, http: { via: real }, http: { path: /x }");
+    let kinds = kinds.as_array().unwrap().iter();
+    let kinds: Vec<_> = kinds
+        .map(|check| {
+            check
+                .as_object()
+                .map_or("arp", |it| it.keys().next().unwrap())
+        })
+        .collect();
+    assert_eq!(kinds, ["http", "arp", "syn", "tcp", "http", "http"]);
+}
+
+#[rstest]
+#[case::one("80", 80)]
+#[case::lowest_of_a_list("[443, 80]", 80)]
+#[case::first_of_a_range("8000-8100", 8000)]
+fn a_check_goes_to_the_first_port_of_its_virtual_server(#[case] ports: &str, #[case] port: u16) {
+    let health = virtual_server(&format!("port: {ports}, health: {{ checks: [tcp] }}")).health;
+    assert_eq!(health.checks[0].port(), Some(port));
+}
+
+#[test]
+fn checks_of_the_defaults_go_to_the_port_of_each_virtual_server() {
+    let config = parse(
+        "
+interfaces: [{ name: eth0 }]
+defaults: { protocol: tcp, health: { checks: [arp, icmp, tcp, 'dns': { name: example.com, port: 53 }] } }
+virtual_servers:
+  - { name: v4, vip: 10.9.1.1, port: 80 }
+  - { name: v6, vip: '2001:db8::1', port: 443 }
+  - { name: any, vip: 10.9.1.1, port: any, health: { checks: [tcp: { port: 22 }, icmp] } }
+  - { name: udp, vip: 10.9.1.1, protocol: udp, port: 53, health: { checks: [tcp: { port: 53 }, dns: { name: . }] } }",
+    );
+    let ports = config.virtual_servers.iter().map(|server| {
+        let checks = server.health.checks.iter();
+        checks.filter_map(HealthCheck::port).collect()
+    });
+    let ports: Vec<Vec<_>> = ports.collect();
+    assert_eq!(ports, [vec![80, 53], vec![443, 53], vec![22], vec![53, 53]]);
 }
 
 #[test]

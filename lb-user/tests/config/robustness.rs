@@ -22,6 +22,24 @@ virtual_servers:
   - { name: b, vip: 10.9.1.1, port: 81, session: { mode: stateless }, sticky: none }
 ";
 
+const CHECKS: &str = "\
+interfaces: [{ name: eth0 }]
+defaults:
+  health: { interval: 1s, checks: [arp, icmp: { size: 1500 }, syn, tcp: { port: 22, via: real }] }
+virtual_servers:
+  - { name: a, vip: 10.9.1.1, protocol: tcp, port: 80 }
+  - name: b
+    vip: 10.9.1.2
+    protocol: udp
+    port: 53
+    health:
+      checks:
+        - dns: { name: example.com, type: AAAA }
+        - udp: { send: ping, expect: pong }
+        - http: { path: '/a?b', host: 'a.b:80', headers: { A: b }, status: [200, 301-302], body_regex: '^o(k)', port: 1 }
+        - http: { tls: true, sni: a.b, verify: true, method: HEAD, port: 443 }
+";
+
 /// Every problem has a place in the file and a message of one line.
 fn parse(text: &str) {
     if let Err(error) = Config::parse("lb.yaml", text) {
@@ -99,7 +117,7 @@ fn apply(text: &str, edits: &[Edit]) -> String {
 proptest! {
     #[test]
     fn a_mutated_file_is_parsed_or_refused(
-        text in proptest::sample::select(vec![L2DSR, DUAL_STACK, SESSIONS]),
+        text in proptest::sample::select(vec![L2DSR, DUAL_STACK, SESSIONS, CHECKS]),
         edits in proptest::collection::vec(edit(), 1..6),
     ) {
         parse(&apply(text, &edits));
@@ -113,7 +131,7 @@ proptest! {
 
 #[test]
 fn what_is_mutated_is_right() {
-    for text in [L2DSR, DUAL_STACK, SESSIONS] {
+    for text in [L2DSR, DUAL_STACK, SESSIONS, CHECKS] {
         Config::parse("lb.yaml", text).unwrap_or_else(|error| panic!("{error}"));
     }
 }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use rstest::rstest;
 
 use super::*;
@@ -225,15 +227,14 @@ fn last_known(link: Link) -> LastKnownLinks {
     HashMap::from([((SERVER.parse().unwrap(), Forward::L2dsr), link)])
 }
 
-/// What is known of a check that this sequence of outcomes came of.
-fn checked(config: &Config, outcomes: &[bool]) -> States {
+/// What is known of a check of this server that this sequence of outcomes came of.
+fn checked(config: &Config, server: &str, outcomes: &[bool]) -> States {
     let address = SERVER.parse().unwrap();
     let mut states = States::default();
-    for check in Check::all_of(address, &config.virtual_servers[0].health) {
-        states.set([(check, false)].into_iter());
+    for check in Check::all_of(server, address, &config.virtual_servers[0]) {
+        states.set([(Arc::clone(&check), false)].into_iter());
         for passes in outcomes {
-            let timeout = check.timeout;
-            let failure = Failure::NoReply { address, timeout };
+            let failure = Failure::Silence("echo reply");
             let latency = Duration::from_millis(1);
             states.record(&check, if *passes { Ok(latency) } else { Err(failure) });
         }
@@ -247,7 +248,7 @@ fn checked(config: &Config, outcomes: &[bool]) -> States {
 #[case::silent(&[false], Some("no echo reply from 10.9.0.11 in 1s (1 in a row)"))]
 fn who_does_not_pass_its_checks_is_down(#[case] outcomes: &[bool], #[case] reason: Option<&str>) {
     let config = config(", health: { checks: [icmp: { via: real }] }", "", "");
-    let states = checked(&config, outcomes);
+    let states = checked(&config, "web", outcomes);
     let member = |next_hop| {
         let network = network(Some(next_hop));
         let desired = desired(&config, &network, &HashMap::new(), &[], &states);
@@ -272,7 +273,7 @@ fn who_is_not_bound_any_more_is_checked_too() {
     };
     let network = network(Some(known(on_link())));
     let state = |outcomes| {
-        let states = checked(&config, outcomes);
+        let states = checked(&config, "old", outcomes);
         let desired = desired(
             &config,
             &network,
@@ -354,5 +355,52 @@ fn a_virtual_server_is_up_while_enough_take_sessions(
     assert_eq!(
         (shop.state().to_string().as_str(), shop.serving().count()),
         (state, serving)
+    );
+}
+
+/// Of the real servers a and b answer, s and t (whose weight is 0) do, and d doesn't.
+#[rstest]
+#[case::not_needed("bind: [a, b], sorry: s", "up", &["a", "b"], "draining")]
+#[case::needed("bind: [d], sorry: s", "down", &["s"], "up")]
+#[case::too_few_up("bind: [a, d], minimum_up: 2, sorry: s", "down", &["s"], "up")]
+#[case::enough_up("bind: [a, b, d], minimum_up: 2, sorry: s", "up", &["a", "b"], "draining")]
+#[case::all_drained("bind: [{ server: a, drain: true }], sorry: s", "down", &["s"], "up")]
+#[case::nothing_bound("bind: [], sorry: s", "down", &["s"], "up")]
+#[case::of_weight_0("bind: [d], sorry: t", "down", &["t"], "up")]
+#[case::unreachable("bind: [a, b], sorry: d", "up", &["a", "b"], "down")]
+#[case::needed_and_unreachable("bind: [a], minimum_up: 1, health: { checks: [syn] }, sorry: d", "down", &[], "down")]
+#[case::not_checked("bind: [a], health: { checks: [syn] }, sorry: s", "down", &["s"], "up")]
+fn the_sorry_server_takes_sessions_while_too_few_others_do(
+    #[case] keys: &str,
+    #[case] state: &str,
+    #[case] serving: &[&str],
+    #[case] of_sorry: &str,
+) {
+    let text = format!(
+        "interfaces: [{{ name: eth0 }}]\n\
+         real_servers: {{ a: 10.9.0.1, b: 10.9.0.2, s: 10.9.0.3, t: {{ address: 10.9.0.3, weight: 0 }}, d: 10.9.0.4 }}\n\
+         virtual_servers: [{{ name: shop, vip: 10.9.1.1, protocol: tcp, port: 80, {keys} }}]"
+    );
+    let config = Config::parse("lb.yaml", &text).unwrap();
+    let reached = (1..=3).map(|n| (IpAddr::from([10, 9, 0, n]), known(on_link())));
+    let network = View {
+        next_hops: reached.collect(),
+        ..View::default()
+    };
+    let desired = desired(&config, &network, &HashMap::new(), &[], &States::default());
+    let shop = &desired.virtual_servers["shop"];
+    let takes: Vec<_> = shop.serving().map(|(name, _)| name).collect();
+    assert_eq!(
+        (shop.state().to_string().as_str(), takes.as_slice()),
+        (state, serving)
+    );
+    let sorry = &shop.members[shop.sorry.as_ref().unwrap()];
+    assert_eq!(
+        (
+            sorry.state().to_string().as_str(),
+            sorry.weight,
+            sorry.share
+        ),
+        (of_sorry, 1, 1)
     );
 }

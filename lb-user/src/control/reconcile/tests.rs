@@ -28,7 +28,7 @@ use self::{
     packet::{Found, choose, flow, flows, services, slots, walk},
     wanted::{
         REAL_SERVERS, VIRTUAL_SERVERS, any_desired, desired, link, member, members, port, vip,
-        virtual_server,
+        virtual_server, with_sorry,
     },
 };
 use super::*;
@@ -425,6 +425,73 @@ fn gives_up_port(before: &Desired, after: &Desired, old: &Found, new: &Found) ->
             };
             service(before) == service(after)
         })
+}
+
+/// Servers 0 and 1 are bound and `up` of them are up; both are needed. The sorry server is 2.
+fn with_sorry_server(up: u8, predictor: Predictor) -> Desired {
+    let mut bound = members(0..2);
+    for (_, member) in &mut bound[usize::from(up)..] {
+        member.link = Err("no answer".to_owned());
+    }
+    let shop = desired::VirtualServer {
+        predictor,
+        minimum_up: 2,
+        ..virtual_server(vip(0), port(80), bound)
+    };
+    let [sorry] = <[_; 1]>::try_from(members(2..3)).unwrap();
+    desired([("shop", with_sorry(shop, sorry))])
+}
+
+/// Also with `sticky`, new sessions go where bindings say that they may.
+#[test]
+fn the_sorry_server_and_the_others_take_turns_and_keep_their_sessions() {
+    for predictor in [
+        Predictor::Hash,
+        Predictor::RoundRobin,
+        Predictor::LeastConnection,
+        Predictor::ResponseTime,
+    ] {
+        let mut reconciler = reconciler(&SIZES);
+        // Who takes new sessions and who keeps those that are there, of servers 0, 1 and 2.
+        for (up, takes, keeps) in [
+            (2, [true, true, false], [true, true, true]),
+            (1, [false, false, true], [true, false, true]),
+            (0, [false, false, true], [false, false, true]),
+            (2, [true, true, false], [true, true, true]),
+        ] {
+            let wanted = with_sorry_server(up, predictor);
+            reconciler.apply(&wanted).unwrap();
+            assert_maps_say(&reconciler, &wanted);
+            let slot = reconciler.slot("shop").unwrap();
+            let bindings = slot.members.values();
+            let bindings: Vec<_> = bindings
+                .map(|member| reconciler.tables.bindings.get(slot.binding(member)))
+                .collect();
+            let they =
+                |what: fn(Binding) -> bool| Vec::from_iter(bindings.iter().map(|&it| what(it)));
+            assert_eq!(
+                they(Binding::takes_sessions),
+                takes,
+                "{predictor} with {up} up"
+            );
+            assert_eq!(
+                they(Binding::keeps_sessions),
+                keeps,
+                "{predictor} with {up} up"
+            );
+        }
+    }
+}
+
+/// Else flows would move when the operator adds one.
+#[test]
+fn a_sorry_server_that_does_not_serve_changes_no_table() {
+    let with = with_sorry_server(2, Predictor::Hash);
+    let mut without = with.clone();
+    let shop = without.virtual_servers.get_mut("shop").unwrap();
+    shop.members.remove("s2");
+    shop.sorry = None;
+    assert!(choices(&reconciled(&with)) == choices(&reconciled(&without)));
 }
 
 /// What it leads to would be weights taken for servers, or nothing.

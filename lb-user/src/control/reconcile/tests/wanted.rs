@@ -15,7 +15,7 @@ use proptest::{
 
 use crate::{
     config::{Forward, OnDown, OnUnknown, Ports, Predictor, Protocol, Session, SessionMode},
-    control::desired::{Desired, Link, Member, VirtualServer},
+    control::desired::{Desired, Link, Member, State, VirtualServer},
 };
 
 /// Most virtual servers that [`any_desired`] makes.
@@ -92,7 +92,19 @@ pub fn virtual_server(
         slow_start: None,
         minimum_up: 1,
         members: members.into_iter().collect(),
+        sorry: None,
     }
+}
+
+/// The same virtual server with a sorry server, unless that is bound.
+pub fn with_sorry(wanted: VirtualServer, (name, sorry): (String, Member)) -> VirtualServer {
+    let mut wanted = wanted;
+    if !wanted.members.contains_key(&name) {
+        let drain = wanted.state() == State::Up;
+        wanted.sorry = Some(name.clone());
+        wanted.members.insert(name, Member { drain, ..sorry });
+    }
+    wanted
 }
 
 /// These virtual servers and no others.
@@ -134,6 +146,7 @@ pub fn any_desired() -> impl Strategy<Value = Desired> {
             Predictor::LeastConnection,
         ]),
         bindings,
+        option::weighted(0.4, 0..REAL_SERVERS),
     );
     let virtual_servers = vec(
         option::weighted(0.7, virtual_server),
@@ -142,14 +155,13 @@ pub fn any_desired() -> impl Strategy<Value = Desired> {
     (real_servers, virtual_servers).prop_map(|(real_servers, virtual_servers)| {
         let mut desired = Desired::default();
         for (n, virtual_server) in virtual_servers.into_iter().enumerate() {
-            let Some((vip, protocol, ports, forward, minimum_up, predictor, bindings)) =
+            let Some((vip, protocol, ports, forward, minimum_up, predictor, bindings, sorry)) =
                 virtual_server
             else {
                 continue;
             };
-            let bound = (0..).zip(&real_servers).zip(bindings);
-            let members = bound.filter_map(|((n, &(address, mac)), binding)| {
-                let (weight, drain) = binding?;
+            let member = |n: u8, weight, drain| {
+                let (address, mac) = real_servers[usize::from(n)];
                 let member = Member {
                     address: Ipv4Addr::new(10, 9, address, n).into(),
                     weight,
@@ -159,15 +171,23 @@ pub fn any_desired() -> impl Strategy<Value = Desired> {
                         .map(|mac| link(mac, forward))
                         .ok_or("no answer".to_owned()),
                 };
-                Some((format!("s{n}"), member))
+                (format!("s{n}"), member)
+            };
+            let bound = (0..).zip(bindings);
+            let members = bound.filter_map(|(n, binding)| {
+                let (weight, drain) = binding?;
+                Some(member(n, weight, drain))
             });
-            let wanted = VirtualServer {
+            let mut wanted = VirtualServer {
                 protocol,
                 forward,
                 minimum_up,
                 predictor,
                 ..self::virtual_server(vip, ports, members)
             };
+            if let Some(n) = sorry {
+                wanted = with_sorry(wanted, member(n, 1, false));
+            }
             let mut others = desired.virtual_servers.values();
             if !others.any(|other| clash(other, &wanted)) {
                 desired.virtual_servers.insert(format!("v{n}"), wanted);
