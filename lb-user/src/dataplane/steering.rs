@@ -29,9 +29,12 @@ pub enum SteeringError {
     /// The object file or a map.
     #[error("can't load the steering of health checks")]
     Object(#[from] EbpfError),
-    /// A program.
+    /// The kernel refuses a program.
+    #[error("can't load the steering of health checks")]
+    Load(#[from] ProgramError),
+    /// A program can't be attached.
     #[error("can't attach the steering of health checks to {interface}")]
-    Program {
+    Attach {
         /// Where.
         interface: String,
         /// Why not.
@@ -73,6 +76,11 @@ impl Steering {
             .override_global("ECHO_IDENTIFIER", &echo_identifier, true)
             .map_max_entries("paths", paths)
             .load(OBJECT)?;
+        // They hold the maps from then on.
+        for (_, program) in ebpf.programs_mut() {
+            let program: &mut SchedClassifier = program.try_into()?;
+            program.load()?;
+        }
         let Some(Map::Array(map)) = ebpf.take_map("paths") else {
             unreachable!("the object has the map");
         };
@@ -108,7 +116,7 @@ impl Steering {
         interface: &str,
         direction: TcAttachType,
     ) -> Result<SchedClassifierLinkId, SteeringError> {
-        let failed = |source| SteeringError::Program {
+        let failed = |source| SteeringError::Attach {
             interface: interface.to_owned(),
             source,
         };
@@ -118,9 +126,6 @@ impl Steering {
             let _ = qdisc_add_clsact(interface);
         }
         let program = self.classifier(program);
-        if program.fd().is_err() {
-            program.load().map_err(failed)?;
-        }
         program.attach(interface, direction).map_err(failed)
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Needs root and `target/release/lb` (or `LB_BINARY`).
 
+mod checks;
 mod counters;
 mod decap;
 mod distribution;
