@@ -30,6 +30,7 @@ mod server_down;
 mod session_maps;
 mod sessions;
 mod sessions_cli;
+mod sorry;
 mod sticky;
 mod support;
 mod tunnel_source;
