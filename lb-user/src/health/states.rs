@@ -178,35 +178,32 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::config::CheckKind;
+    use crate::config::Config;
 
     const LATENCY: Duration = Duration::from_millis(3);
 
-    fn health(rise: u32, fall: u32) -> Health {
-        Health {
-            interval: Duration::from_secs(2),
-            timeout: Duration::from_secs(1),
-            rise,
-            fall,
-            checks: vec![CheckKind::Icmp],
-        }
+    fn virtual_server(rise: u32, fall: u32) -> VirtualServer {
+        let config = format!(
+            "interfaces: [{{ name: eth0 }}]\n\
+             virtual_servers: [{{ name: shop, vip: 10.9.1.1, protocol: tcp, port: 80, \
+             health: {{ checks: [icmp: {{ via: real }}], rise: {rise}, fall: {fall} }} }}]"
+        );
+        let mut config = Config::parse("lb.yaml", &config).unwrap();
+        config.virtual_servers.remove(0)
     }
 
     fn address() -> IpAddr {
         [10, 9, 0, 11].into()
     }
 
-    fn check(rise: u32, fall: u32) -> Check {
-        Check::all_of(address(), &health(rise, fall))
-            .next()
-            .unwrap()
+    fn check(rise: u32, fall: u32) -> Arc<Check> {
+        let virtual_server = virtual_server(rise, fall);
+        let mut checks = Check::all_of("web", address(), &virtual_server);
+        checks.next().unwrap()
     }
 
     fn outcome(passes: bool) -> Outcome {
-        let failure = Failure::NoReply {
-            address: address(),
-            timeout: Duration::from_secs(1),
-        };
+        let failure = Failure::Silence("echo reply");
         if passes { Ok(LATENCY) } else { Err(failure) }
     }
 
@@ -223,11 +220,12 @@ mod tests {
         #[case] outcomes: &str,
         #[case] expected: &str,
     ) {
+        let check = check(2, 3);
         let mut state = State::new(is_up);
         let seen: String = outcomes
             .chars()
             .map(|sign| {
-                state.record(&check(2, 3), outcome(sign == '+'));
+                state.record(&check, outcome(sign == '+'));
                 if state.is_up() { 'U' } else { 'd' }
             })
             .collect();
@@ -238,13 +236,15 @@ mod tests {
     fn the_reason_is_that_of_the_fall_and_the_message_counts_on() {
         let check = check(2, 3);
         let mut states = States::default();
-        let reason = |states: &States| states.of(address(), &health(2, 3)).unwrap_err();
+        let virtual_server = virtual_server(2, 3);
+        let of = |states: &States| states.of("web", address(), &virtual_server);
+        let reason = |states: &States| of(states).unwrap_err();
         assert_eq!(reason(&states), "not checked yet");
-        states.set([(check, false)].into_iter());
+        states.set([(Arc::clone(&check), false)].into_iter());
         assert_eq!(reason(&states), "not checked yet");
         assert!(!states.are_settled());
         assert!(states.record(&check, outcome(true)));
-        assert_eq!(states.of(address(), &health(2, 3)), Ok(()));
+        assert_eq!(of(&states), Ok(()));
         assert!(states.are_settled());
         let state = states.get(&check).unwrap();
         assert_eq!(
@@ -282,17 +282,16 @@ mod tests {
     fn another_reason_replaces_the_first() {
         let check = check(2, 3);
         let mut states = States::default();
-        states.set([(check, false)].into_iter());
+        states.set([(Arc::clone(&check), false)].into_iter());
         assert!(states.record(&check, outcome(false)));
-        let unsent = Failure::Unsent {
-            address: address(),
-            reason: "Network is unreachable".to_owned(),
-        };
+        let unsent = Failure::Unsent("too many open files".to_owned());
         assert!(states.record(&check, Err(unsent.clone())));
         assert!(!states.record(&check, Err(unsent)));
         assert_eq!(
-            states.of(address(), &health(2, 3)).unwrap_err(),
-            "can't send an echo request to 10.9.0.11: Network is unreachable (2 in a row)"
+            states
+                .of("web", address(), &virtual_server(2, 3))
+                .unwrap_err(),
+            "can't send to 10.9.0.11: too many open files (2 in a row)"
         );
     }
 
@@ -300,15 +299,19 @@ mod tests {
     fn checks_that_stay_keep_their_state_when_others_come_and_go() {
         let (first, second) = (check(2, 3), check(2, 4));
         let mut states = States::default();
-        states.set([(first, true)].into_iter());
+        states.set([(Arc::clone(&first), true)].into_iter());
         for _ in 0..3 {
             states.record(&first, outcome(false));
         }
-        states.set([(first, true), (second, true)].into_iter());
-        let is_up = |states: &States, check| states.get(check).map(State::is_up);
+        states.set(
+            [&first, &second]
+                .map(|check| (Arc::clone(check), true))
+                .into_iter(),
+        );
+        let is_up = |states: &States, check: &Check| states.get(check).map(State::is_up);
         assert_eq!(is_up(&states, &first), Some(false));
         assert_eq!(is_up(&states, &second), Some(true));
-        states.set([(second, false)].into_iter());
+        states.set([(Arc::clone(&second), false)].into_iter());
         assert_eq!(is_up(&states, &first), None);
         assert_eq!(is_up(&states, &second), Some(true));
         assert!(!states.record(&first, outcome(true)), "it isn't followed");

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use rstest::rstest;
 
 use super::*;
@@ -225,15 +227,14 @@ fn last_known(link: Link) -> LastKnownLinks {
     HashMap::from([((SERVER.parse().unwrap(), Forward::L2dsr), link)])
 }
 
-/// What is known of a check that this sequence of outcomes came of.
-fn checked(config: &Config, outcomes: &[bool]) -> States {
+/// What is known of a check of this server that this sequence of outcomes came of.
+fn checked(config: &Config, server: &str, outcomes: &[bool]) -> States {
     let address = SERVER.parse().unwrap();
     let mut states = States::default();
-    for check in Check::all_of(address, &config.virtual_servers[0].health) {
-        states.set([(check, false)].into_iter());
+    for check in Check::all_of(server, address, &config.virtual_servers[0]) {
+        states.set([(Arc::clone(&check), false)].into_iter());
         for passes in outcomes {
-            let timeout = check.timeout;
-            let failure = Failure::NoReply { address, timeout };
+            let failure = Failure::Silence("echo reply");
             let latency = Duration::from_millis(1);
             states.record(&check, if *passes { Ok(latency) } else { Err(failure) });
         }
@@ -247,7 +248,7 @@ fn checked(config: &Config, outcomes: &[bool]) -> States {
 #[case::silent(&[false], Some("no echo reply from 10.9.0.11 in 1s (1 in a row)"))]
 fn who_does_not_pass_its_checks_is_down(#[case] outcomes: &[bool], #[case] reason: Option<&str>) {
     let config = config(", health: { checks: [icmp: { via: real }] }", "", "");
-    let states = checked(&config, outcomes);
+    let states = checked(&config, "web", outcomes);
     let member = |next_hop| {
         let network = network(Some(next_hop));
         let desired = desired(&config, &network, &HashMap::new(), &[], &states);
@@ -272,7 +273,7 @@ fn who_is_not_bound_any_more_is_checked_too() {
     };
     let network = network(Some(known(on_link())));
     let state = |outcomes| {
-        let states = checked(&config, outcomes);
+        let states = checked(&config, "old", outcomes);
         let desired = desired(
             &config,
             &network,
