@@ -12,8 +12,10 @@ use tokio::{
 use super::{
     Check, Failure, Outcome,
     destination::{Awaited, Destination},
+    dns, http,
     icmp::EchoSockets,
     rounds::Rounds,
+    tcp, udp,
 };
 use crate::config::HealthCheck;
 
@@ -74,6 +76,10 @@ async fn perform(check: Arc<Check>, sockets: &EchoSockets) -> (Arc<Check>, Outco
     let answer = async {
         match &check.what {
             HealthCheck::Icmp(_) => sockets.ask(destination, &awaited).await,
+            HealthCheck::Tcp(asked) => tcp::check(destination, asked, &awaited).await,
+            HealthCheck::Http(asked) => http::check(destination, asked, &awaited).await,
+            HealthCheck::Dns(asked) => dns::check(destination, asked, &awaited).await,
+            HealthCheck::Udp(asked) => udp::check(destination, asked, &awaited).await,
             what => Err(Failure::Unsent(format!("{what} is not there yet"))),
         }
     };
