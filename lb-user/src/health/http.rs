@@ -90,6 +90,7 @@ fn default_host(asked: &HttpCheck, address: IpAddr) -> String {
     }
 }
 
+/// The address if there is no name: TLS doesn't send it, but a certificate can be for it.
 fn server_name(tls: &Tls, host: Option<&str>, address: IpAddr) -> ServerName<'static> {
     if let Some(name) = &tls.server_name
         && let Ok(name) = ServerName::try_from(name.clone())
@@ -141,23 +142,15 @@ async fn talk(
 
 fn verify_status(wanted: &[(u16, u16)], status: StatusCode) -> Result<(), Failure> {
     let status = status.as_u16();
-    if wanted
-        .iter()
-        .any(|&(first, last)| (first..=last).contains(&status))
-    {
+    let mut ranges = wanted.iter();
+    if ranges.any(|&(first, last)| (first..=last).contains(&status)) {
         return Ok(());
     }
-    let wanted: Vec<_> = wanted
-        .iter()
-        .map(|&(first, last)| {
-            if first == last {
-                first.to_string()
-            } else {
-                format!("{first}-{last}")
-            }
-        })
-        .collect();
-    let wanted = wanted.join(", ");
+    let words = wanted.iter().map(|&(first, last)| match last {
+        _ if first == last => first.to_string(),
+        _ => format!("{first}-{last}"),
+    });
+    let wanted = words.collect::<Vec<_>>().join(", ");
     Err(Failure::Answer(format!(
         "status {status} (expected {wanted})"
     )))
@@ -179,15 +172,14 @@ async fn first_bytes(mut body: Incoming) -> hyper::Result<Vec<u8>> {
 
 /// `closed` says what it means that the connection was closed.
 fn failure(error: &hyper::Error, closed: &str) -> Failure {
-    let io_error = error
-        .source()
-        .and_then(|source| source.downcast_ref::<io::Error>());
+    let source = error.source();
+    let io_error = source.and_then(|source| source.downcast_ref::<io::Error>());
+    let is_end = |error: &io::Error| error.kind() == ErrorKind::UnexpectedEof;
     match io_error {
-        Some(error) if error.kind() == ErrorKind::UnexpectedEof => {
+        _ if error.is_incomplete_message() || io_error.is_some_and(is_end) => {
             Failure::Answer(closed.to_owned())
         }
         Some(error) => error.into(),
-        None if error.is_incomplete_message() => Failure::Answer(closed.to_owned()),
         None => {
             let error = error.to_string();
             let words = error.trim_end_matches(" parsed");

@@ -1,8 +1,8 @@
 //! Health checks: whether real servers answer, how fast, and if they don't, why.
 //!
-//! `Rounds` decides when which check is sent and what has become of it (fed with the time and with answers, no I/O);
-//! `icmp.rs` sends and receives. [`run()`] joins them on a thread of its own, so that nothing that the daemon
-//! does counts as latency, and yields outcomes. [`States`] makes states of them: `rise` and `fall`.
+//! `Rounds` decides when which check is sent (fed with the time, no I/O); the file named after a check sends it and
+//! waits for the answer. [`run()`] joins them on a thread of its own, so that nothing that the daemon does counts as
+//! latency, and yields outcomes. [`States`] makes states of them: `rise` and `fall`.
 
 mod body;
 mod check;
