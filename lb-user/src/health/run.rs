@@ -26,10 +26,12 @@ use super::{
     Check, Failure, Outcome, Route,
     arp::ArpSockets,
     destination::{Awaited, Destination},
+    dns, http,
     icmp::EchoSockets,
     namespace::{Namespace, NamespaceError, OuterDevice},
     rounds::Rounds,
     syn::SynSockets,
+    tcp, udp,
 };
 use crate::config::HealthCheck;
 
@@ -207,7 +209,11 @@ impl Place {
             HealthCheck::Arp => unreachable!("its route is a segment"),
             HealthCheck::Icmp(icmp) => self.echo.ask(destination, icmp.size, awaited).await,
             HealthCheck::Syn(syn) => self.syn.ask(destination, syn.port, awaited).await,
-            what => Err(Failure::Unsent(format!("{what} is not there yet"))),
+            HealthCheck::Tcp(tcp) => tcp::check(destination, tcp, awaited).await,
+            // The largest by far.
+            HealthCheck::Http(http) => Box::pin(http::check(destination, http, awaited)).await,
+            HealthCheck::Dns(dns) => dns::check(destination, dns, awaited).await,
+            HealthCheck::Udp(udp) => udp::check(destination, udp, awaited).await,
         }
     }
 }
