@@ -193,6 +193,11 @@ fn checked(now: &Surroundings<'_>) -> BTreeMap<Arc<Check>, Vec<(String, String)>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        config::Config,
+        control::desired::{LastKnownLinks, Unbound},
+        net::View,
+    };
 
     #[test]
     fn equal_checks_of_a_server_are_one_and_serve_all_who_ask_for_them() {
@@ -212,7 +217,13 @@ virtual_servers:
             address: [10, 9, 0, 3].into(),
         };
         let unbound = ["http", "never", "gone"].map(unbound);
-        let checks = checked(&config, &unbound).into_iter();
+        let now = Surroundings {
+            config: &config,
+            unbound: &unbound,
+            network: &View::default(),
+            last_known: &LastKnownLinks::default(),
+        };
+        let checks = checked(&now).into_iter();
         let mut checks: Vec<_> = checks
             .map(|(check, members)| {
                 let members: Vec<_> = members
