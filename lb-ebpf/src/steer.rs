@@ -72,6 +72,3 @@ pub fn is_answer(frame: Frame<'_>, checks: &impl Checks) -> bool {
         }),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,5 +1,7 @@
 //! The decapsulator over byte vectors: IP-in-IP packets built by etherparse.
 
+mod buffer;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{
@@ -11,12 +13,11 @@ use lb_common::{
     address::AddressWords,
     decapsulator::{Fate, PassReason},
 };
-use lb_ebpf::{
-    Frame, Packet,
-    decapsulate::{Host, decapsulate},
-};
+use lb_ebpf::decapsulate::{Host, decapsulate};
 use proptest::prelude::*;
 use rstest::rstest;
+
+use self::buffer::Buffer;
 
 const BALANCER: Ends = Ends {
     v4: Ipv4Addr::new(10, 9, 0, 1),
@@ -70,40 +71,6 @@ impl Host for RealServer {
 
     fn allows_source(&self, source: AddressWords) -> bool {
         !self.from_balancer_alone || BALANCER.have(source)
-    }
-}
-
-/// A frame in memory.
-struct Buffer(Vec<u8>);
-
-impl Packet for Buffer {
-    fn frame(&mut self) -> Frame<'_> {
-        let bytes = self.0.as_mut_ptr_range();
-        // SAFETY: one vector, borrowed for as long as the frame lives.
-        unsafe { Frame::new(bytes.start, bytes.end) }
-    }
-
-    fn len(&mut self) -> u64 {
-        self.0.len() as u64
-    }
-
-    /// As `bpf_xdp_adjust_head` does (net/core/filter.c), but that it has room for ever.
-    fn adjust_head(&mut self, bytes: i32) -> bool {
-        const ETHERNET: usize = 14;
-        match usize::try_from(bytes) {
-            Ok(fewer) if fewer + ETHERNET > self.0.len() => return false,
-            Ok(fewer) => drop(self.0.drain(..fewer)),
-            Err(_) => drop(self.0.splice(..0, vec![0; bytes.unsigned_abs() as usize])),
-        }
-        true
-    }
-
-    fn adjust_tail(&mut self, _bytes: i32) -> bool {
-        unreachable!("the decapsulator leaves the tail alone")
-    }
-
-    fn ingress_ifindex(&self) -> u32 {
-        unreachable!("the decapsulator doesn't care")
     }
 }
 
