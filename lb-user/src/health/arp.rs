@@ -203,13 +203,117 @@ fn advertisement(frame: &[u8]) -> Option<(IpAddr, [u8; 6])> {
     let address: [u8; 16] = *message.get(ICMPV6..)?.first_chunk()?;
     let mut options = message.get(ICMPV6 + address.len()..)?;
     while let &[kind, eights, ..] = options {
-        let length = 8 * usize::from(eights);
-        if kind == TARGET_LINK_LAYER_ADDRESS && eights == 1 {
-            return Some((address.into(), *options.get(2..)?.first_chunk()?));
+        match (kind, eights) {
+            (TARGET_LINK_LAYER_ADDRESS, 1) => {
+                return Some((address.into(), *options.get(2..)?.first_chunk()?));
+            }
+            // To be discarded (RFC 4861 section 4.6).
+            (_, 0) => return None,
+            _ => options = options.get(8 * usize::from(eights)..)?,
         }
-        // A length of 0 is wrong (RFC 4861 section 4.6).
-        options = options.get(length.max(1)..)?;
     }
     // It may be left out in an answer to one machine: it is where the frame comes from.
     Some((address.into(), *frame.get(6..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use etherparse::{Icmpv6Slice, Ipv6HeaderSlice};
+
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 11];
+    const V4: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 11);
+    const V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0x12, 0x3456);
+
+    fn segment(source: Option<IpAddr>) -> Segment {
+        Segment {
+            ifindex: 3,
+            mac: [2, 0, 0, 0, 0, 1],
+            source,
+        }
+    }
+
+    fn answered(operation: ArpOperation) -> Vec<u8> {
+        let answer = ArpEthIpv4Packet {
+            operation,
+            sender_mac: MAC,
+            sender_ipv4: V4.octets(),
+            target_mac: [2, 0, 0, 0, 0, 1],
+            target_ipv4: [10, 9, 0, 1],
+        };
+        [&[0; ETHERNET][..], &answer.to_bytes()].concat()
+    }
+
+    #[test]
+    fn an_arp_reply_tells_who_has_the_address() {
+        let frame = answered(ArpOperation::REPLY);
+        assert_eq!(reply(&frame), Some((V4.into(), MAC)));
+        assert_eq!(reply(&answered(ArpOperation::REQUEST)), None);
+        for length in 0..frame.len() {
+            assert_eq!(reply(&frame[..length]), None, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn an_arp_request_asks_everybody() {
+        for source in [None, Some([10, 9, 0, 1].into())] {
+            let frame = request(segment(source), V4);
+            assert_eq!(frame[..6], [0xff; 6]);
+            let packet = ArpPacket::from_slice(&frame[ETHERNET..]).unwrap();
+            let packet = packet.try_eth_ipv4().unwrap();
+            let asks = (packet.operation, packet.target_ipv4_addr());
+            assert_eq!(asks, (ArpOperation::REQUEST, V4));
+            let sender = IpAddr::from(packet.sender_ipv4_addr());
+            assert_eq!(sender, source.unwrap_or(Ipv4Addr::UNSPECIFIED.into()));
+        }
+    }
+
+    /// A neighbour advertisement with these options.
+    fn advertised(options: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0; ETHERNET + IPV6 + ICMPV6];
+        frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 99]);
+        frame.extend(V6.octets());
+        frame.extend(options);
+        frame
+    }
+
+    #[test]
+    fn a_neighbour_advertisement_tells_who_has_the_address() {
+        let option = [&[TARGET_LINK_LAYER_ADDRESS, 1][..], &MAC].concat();
+        let other = [[14, 1, 0, 0, 0, 0, 0, 0].as_slice(), &option].concat();
+        let whose = |options: &[u8]| advertisement(&advertised(options));
+        assert_eq!(whose(&option), Some((V6.into(), MAC)));
+        assert_eq!(whose(&other), Some((V6.into(), MAC)));
+        assert_eq!(whose(&[]), Some((V6.into(), [2, 0, 0, 0, 0, 99])));
+        assert_eq!(whose(&option[..5]), None);
+        // No length at all: it ends.
+        assert_eq!(
+            whose(&[14, 0, 14, 0, 14, 0, 14, 0]).map(|it| it.0),
+            Some(V6.into())
+        );
+        let frame = advertised(&[]);
+        for length in 0..frame.len() {
+            assert_eq!(advertisement(&frame[..length]), None, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_neighbour_solicitation_asks_the_group_of_those_who_may_have_the_address() {
+        let frame = solicitation(segment(Some("2001:db8:9::1".parse().unwrap())), V6);
+        assert_eq!(frame[..6], [0x33, 0x33, 0xff, 0x12, 0x34, 0x56]);
+        let header = Ipv6HeaderSlice::from_slice(&frame[ETHERNET..]).unwrap();
+        let group: Ipv6Addr = "ff02::1:ff12:3456".parse().unwrap();
+        assert_eq!(
+            (header.destination_addr(), header.hop_limit()),
+            (group, 255)
+        );
+        let message = &frame[ETHERNET + IPV6..];
+        let checked = Icmpv6Slice::from_slice(message).unwrap();
+        assert!(checked.is_checksum_valid(header.source(), header.destination()));
+        assert_eq!(message[0], NEIGHBOR_SOLICITATION);
+        assert_eq!(message[ICMPV6..ICMPV6 + 16], V6.octets());
+        assert_eq!(message[ICMPV6 + 16..], [1, 1, 2, 0, 0, 0, 0, 1]);
+        assert_eq!(solicitation(segment(None), V6).len(), frame.len() - 8);
+    }
 }

@@ -53,3 +53,36 @@ impl<K: Copy + Eq + Hash, V> Drop for Forget<'_, K, V> {
         self.expected.0.borrow_mut().remove(&self.key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{join, time::timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_answer_goes_to_whom_it_is_for() {
+        let expected = Expected::default();
+        let asks = async { join!(expected.ask(1, || Ok(())), expected.ask(2, || Ok(()))) };
+        let answers = async {
+            expected.answer(&3, "nobody's");
+            expected.answer(&2, "two");
+            expected.answer(&1, "one");
+            expected.answer(&1, "late");
+        };
+        let (answers, ()) = join!(asks, answers);
+        assert_eq!(answers, (Ok("one"), Ok("two")));
+        assert!(expected.0.borrow().is_empty());
+    }
+
+    #[tokio::test]
+    async fn nothing_waits_once_a_check_is_over() {
+        let expected = Expected::<u8, ()>::default();
+        let silent = timeout(Default::default(), expected.ask(1, || Ok(()))).await;
+        assert!(silent.is_err());
+        let unsent = || Err(io::ErrorKind::NetworkUnreachable.into());
+        let unsent = expected.ask(2, unsent).await;
+        assert!(matches!(unsent, Err(Failure::Unsent(_))), "{unsent:?}");
+        assert!(expected.0.borrow().is_empty());
+    }
+}

@@ -222,3 +222,103 @@ fn bytes(mut header: TcpHeader, source: IpAddr, destination: IpAddr) -> Vec<u8> 
     header.checksum = checksum.expect("a header alone is short");
     header.to_bytes().to_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use etherparse::{IpNumber, Ipv4Header, Ipv6Header, TcpHeaderSlice};
+    use rstest::rstest;
+
+    use super::*;
+
+    const V4: ([u8; 4], [u8; 4]) = ([10, 9, 0, 1], [10, 9, 1, 1]);
+    const SENT: Sent = Sent {
+        to: IpAddr::V4(std::net::Ipv4Addr::new(10, 9, 1, 1)),
+        port: 80,
+        from_port: 65_001,
+        sequence: u32::MAX,
+    };
+
+    fn segment(change: impl FnOnce(&mut TcpHeader)) -> Vec<u8> {
+        let mut header = TcpHeader::new(SENT.port, SENT.from_port, 7, 100);
+        header.acknowledgment_number = SENT.sequence.wrapping_add(1);
+        change(&mut header);
+        header.to_bytes().to_vec()
+    }
+
+    #[rstest]
+    #[case::syn_ack(|it: &mut TcpHeader| (it.syn, it.ack) = (true, true), Some(Ok(())))]
+    #[case::reset(|it: &mut TcpHeader| (it.rst, it.ack) = (true, true), Some(Err(Failure::Refused)))]
+    // To a segment of another connection (RFC 9293 section 3.10.7.4).
+    #[case::challenge(|it: &mut TcpHeader| it.ack = true, None)]
+    #[case::bare_reset(|it: &mut TcpHeader| it.rst = true, None)]
+    #[case::syn(|it: &mut TcpHeader| it.syn = true, None)]
+    fn answers_are_read(
+        #[case] change: fn(&mut TcpHeader),
+        #[case] expected: Option<Result<(), Failure>>,
+    ) {
+        let segment = segment(change);
+        let expected = expected.map(|outcome| (SENT, outcome));
+        assert_eq!(answer(SENT.to, &segment), expected);
+        assert_eq!(answer(SENT.to, &segment[..13]), None);
+    }
+
+    fn syn() -> TcpHeader {
+        TcpHeader::new(SENT.from_port, SENT.port, SENT.sequence, 100)
+    }
+
+    #[rstest]
+    #[case(3, "port unreachable")]
+    #[case(13, "administratively prohibited")]
+    #[case(99, "unreachable")]
+    fn icmp_errors_are_read(#[case] code: u8, #[case] reason: &str) {
+        let segment = &syn().to_bytes()[..8];
+        let header = Ipv4Header::new(20, 64, IpNumber::TCP, V4.0, V4.1).unwrap();
+        let error = [
+            &[3, code, 0, 0, 0, 0, 0, 0][..],
+            &header.to_bytes(),
+            segment,
+        ]
+        .concat();
+        assert_eq!(unreachable(&error), Some((SENT, reason)));
+        for length in 0..error.len() {
+            assert_eq!(unreachable(&error[..length]), None, "{length} bytes");
+        }
+        let mut of_udp = header;
+        of_udp.protocol = IpNumber::UDP;
+        let error = [
+            &[3, code, 0, 0, 0, 0, 0, 0][..],
+            &of_udp.to_bytes(),
+            segment,
+        ]
+        .concat();
+        assert_eq!(unreachable(&error), None);
+    }
+
+    #[test]
+    fn icmpv6_errors_are_read() {
+        let header = Ipv6Header {
+            payload_length: 20,
+            next_header: IpNumber::TCP,
+            destination: [9; 16],
+            ..Ipv6Header::default()
+        };
+        let segment = &syn().to_bytes()[..8];
+        let error = [&[1, 4, 0, 0, 0, 0, 0, 0][..], &header.to_bytes(), segment].concat();
+        let sent = Sent {
+            to: [9; 16].into(),
+            ..SENT
+        };
+        assert_eq!(unreachable(&error), Some((sent, "port unreachable")));
+        for length in 0..error.len() {
+            assert_eq!(unreachable(&error[..length]), None, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_syn_is_whole() {
+        let bytes = bytes(syn(), V4.0.into(), V4.1.into());
+        let header = TcpHeaderSlice::from_slice(&bytes).unwrap();
+        let expected = header.calc_checksum_ipv4_raw(V4.0, V4.1, &[]).unwrap();
+        assert_eq!(header.checksum(), expected);
+    }
+}
