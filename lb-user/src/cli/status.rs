@@ -3,6 +3,7 @@
 use std::{
     fmt::Write,
     io::{self, Write as _},
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -11,7 +12,7 @@ use clap::Args;
 use super::{Socket, block_on, end_quietly};
 use crate::api::{
     self, client,
-    status::{Sessions, Traffic},
+    status::{Check, Sessions, Traffic},
 };
 
 /// Show virtual servers, their real servers, health, sessions and rates
@@ -67,6 +68,7 @@ fn table(status: &api::Status) -> String {
         ));
         for real in &server.real_servers {
             let about = match (real.sorry, real.reason.as_str()) {
+                (false, "") => checks(&real.checks),
                 (false, reason) => reason.to_owned(),
                 (true, "") => "sorry server".to_owned(),
                 (true, reason) => format!("sorry server: {reason}"),
@@ -108,6 +110,19 @@ fn table(status: &api::Status) -> String {
     table
 }
 
+/// What each check of a real server has brought.
+fn checks(checks: &[Check]) -> String {
+    let checks = checks.iter().map(|check| match check.message.as_str() {
+        "" => format!(
+            "{} {:.1?}",
+            check.kind,
+            Duration::from_micros(check.latency_us)
+        ),
+        message => format!("{}: {message}", check.kind),
+    });
+    checks.collect::<Vec<_>>().join(", ")
+}
+
 fn row(
     name: &str,
     address: String,
@@ -146,12 +161,29 @@ mod tests {
                     "forward": "l2dsr", "predictor": "hash", "state": "up",
                     "sessions": { "active": 1200, "total": 98765, "per_second": 43 },
                     "packets": 1234, "bytes": 56789, "packets_per_second": 10, "bits_per_second": 8000,
-                    "real_servers": [{
-                        "name": "web-1", "address": "10.9.0.11", "weight": 1000, "state": "down",
-                        "reason": "no answer to ARP for 10.9.0.11 on eth0", "sorry": false, "checks": [],
-                        "sessions": { "active": 0, "total": 0, "per_second": 0 },
-                        "packets": 7, "bytes": 8, "packets_per_second": 0, "bits_per_second": 0,
-                    }],
+                    "real_servers": [
+                        {
+                            "name": "web-1", "address": "10.9.0.11", "weight": 1000, "state": "down",
+                            "reason": "no answer to ARP for 10.9.0.11 on eth0", "sorry": false,
+                            "checks": [{ "kind": "arp", "ok": false, "latency_us": 0, "message": "not checked yet" }],
+                            "sessions": { "active": 0, "total": 0, "per_second": 0 },
+                            "packets": 7, "bytes": 8, "packets_per_second": 0, "bits_per_second": 0,
+                        },
+                        {
+                            "name": "web-2", "address": "10.9.0.12", "weight": 1, "state": "up",
+                            "reason": "", "sorry": false,
+                            "checks": [
+                                { "kind": "arp", "ok": true, "latency_us": 215, "message": "" },
+                                { "kind": "http", "ok": true, "latency_us": 12345, "message": "" },
+                                {
+                                    "kind": "syn", "ok": false, "latency_us": 0,
+                                    "message": "no SYN-ACK (1 in a row, down after 3)",
+                                },
+                            ],
+                            "sessions": { "active": 0, "total": 0, "per_second": 0 },
+                            "packets": 7, "bytes": 8, "packets_per_second": 0, "bits_per_second": 0,
+                        },
+                    ],
                 },
                 {
                     "name": "a-long-name", "vip": "2001:db8:9:1::1", "protocol": "udp", "port": "any",
@@ -185,6 +217,7 @@ mod tests {
 NAME         ADDRESS                    STATE  WEIGHT  ACTIVE  TOTAL  CPS  PACKETS  BYTES  PPS   BPS
 shop         tcp 10.9.1.1:[80, 443]     up               1200  98765   43     1234  56789   10  8000  l2dsr hash
   web-1      10.9.0.11                  down     1000       0      0    0        7      8    0     0  no answer to ARP for 10.9.0.11 on eth0
+  web-2      10.9.0.12                  up          1       0      0    0        7      8    0     0  arp 215.0µs, http 12.3ms, syn: no SYN-ACK (1 in a row, down after 3)
 a-long-name  udp [2001:db8:9:1::1]:any  down                0      0    0        0      0    0     0  l3dsr hash
   sorry-1    2001:db8:9::11             up          1       0      0    0        0      0    0     0  sorry server
   sorry-2    2001:db8:9::12             down        1       0      0    0        0      0    0     0  sorry server: no route
