@@ -6,7 +6,7 @@ use core::ops::RangeInclusive;
 /// (`net.ipv4.ip_local_port_range`).
 pub const PORTS: RangeInclusive<u16> = 61_000..=65_535;
 /// Those of [`PORTS`] that no socket has: half-open checks come from there.
-pub const SYN_PORTS: RangeInclusive<u16> = 65_000..=65_535;
+pub const SYN_PORTS: RangeInclusive<u16> = 65_472..=65_535;
 
 /// MAC address of the device that checks leave and answers come to.
 pub const DEVICE_MAC: [u8; 6] = [0x02, 0x6c, 0x62, 0, 0, 1];

@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything a person does in this repository, one file per command.
 
+mod bench;
 mod build;
 mod build_ebpf;
 mod compiler;
@@ -40,6 +41,12 @@ enum Command {
         #[arg(last = true)]
         harness: Vec<String>,
     },
+    /// Build, then measure (needs root): `health`, `reaction`
+    Bench {
+        /// What to measure, and its options
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        options: Vec<OsString>,
+    },
     /// Check format, clippy, licences and sources of dependencies, documentation
     Lint,
 }
@@ -51,6 +58,7 @@ fn main() -> ExitCode {
         Command::Build => build::run(),
         Command::Demo { options } => demo::run(&options),
         Command::Test { filter, harness } => test::run(filter.as_deref(), &harness),
+        Command::Bench { options } => bench::run(&options),
         Command::Lint => lint::run(),
     };
     match outcome {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 use tokio::sync::{mpsc, watch};
-use tracing::error;
+use tracing::{debug, error};
 
 use super::{routes::Surroundings, steered::Steered};
 use crate::{
@@ -134,7 +134,17 @@ impl Health {
                 response_times.record(virtual_server, server, latency);
             }
         }
-        self.states.record(&check, outcome)
+        let was_up = self.is_up(&check);
+        let changed = self.states.record(&check, outcome);
+        if self.is_up(&check) != was_up {
+            let state = if was_up { "down" } else { "up" };
+            debug!(real_server = %check.server, check = %check.what, "check says {state}");
+        }
+        changed
+    }
+
+    fn is_up(&self, check: &Check) -> bool {
+        self.states.get(check).is_some_and(State::is_up)
     }
 
     /// Whether each check of a server that is down has been answered once, or not in time.

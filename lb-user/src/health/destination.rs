@@ -84,6 +84,8 @@ impl Destination {
         socket.set_nonblocking(true)?;
         if let Some(Steering { mark, source, .. }) = self.steering {
             socket.set_mark(mark)?;
+            // Connections to different places may come from one port, if it is chosen once both ends are known.
+            setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         Ok(socket)

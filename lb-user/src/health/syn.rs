@@ -234,7 +234,7 @@ mod tests {
     const SENT: Sent = Sent {
         to: IpAddr::V4(std::net::Ipv4Addr::new(10, 9, 1, 1)),
         port: 80,
-        from_port: 65_001,
+        from_port: 65_500,
         sequence: u32::MAX,
     };
 
