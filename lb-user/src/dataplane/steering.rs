@@ -11,8 +11,8 @@ use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{HashMap, Map, MapData, MapError},
     programs::{
-        ProgramError, SchedClassifier, TcAttachType,
-        tc::{SchedClassifierLinkId, qdisc_add_clsact},
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        tc::{NlOptions, SchedClassifierLinkId, TcAttachOptions, qdisc_add_clsact},
     },
     util::KernelVersion,
 };
@@ -120,13 +120,17 @@ impl Steering {
             interface: interface.to_owned(),
             source,
         };
-        // Since then programs are attached by a link, without a queueing discipline.
-        if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0)) {
+        let options = if has_tcx() {
+            // Others may say that a packet is theirs; these leave alone what isn't.
+            TcAttachOptions::TcxOrder(LinkOrder::first())
+        } else {
             // An error says that it is there, or attaching will say what is wrong.
             let _ = qdisc_add_clsact(interface);
-        }
+            TcAttachOptions::Netlink(NlOptions::default())
+        };
         let program = self.classifier(program);
-        program.attach(interface, direction).map_err(failed)
+        let link = program.attach_with_options(interface, direction, options);
+        link.map_err(failed)
     }
 
     fn classifier(&mut self, name: &str) -> &mut SchedClassifier {
@@ -180,4 +184,9 @@ impl Steering {
             self.collecting.insert(name, Collecting { ifindex, link });
         }
     }
+}
+
+/// Whether programs are attached by links, without a queueing discipline.
+fn has_tcx() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
 }

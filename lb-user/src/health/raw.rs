@@ -19,6 +19,8 @@ use super::destination::{Destination, Steering};
 /// Messages to machines whose MAC address is being asked for wait in the kernel, and take room in the socket's buffer
 /// for seconds: about 1 kB each. They must not keep others from being sent.
 const BUFFER: usize = 64 << 20;
+/// Messages that are taken before others get a turn: a flood must not keep checks from being sent.
+pub(super) const BATCH: usize = 256;
 
 /// A raw socket of each IP version.
 pub(super) struct RawSockets {
@@ -103,8 +105,8 @@ impl RawSockets {
         Ok(())
     }
 
-    /// Waits until there may be messages, and gives those that are there, without IP headers, to `take` with their
-    /// senders.
+    /// Waits until there may be messages, and gives the first that are there, without IP headers, to `take` with
+    /// their senders.
     pub(super) async fn receive(&self, mut take: impl FnMut(IpAddr, &[u8])) {
         // An error comes with the next message, too.
         let _ = tokio::select! {
@@ -114,7 +116,7 @@ impl RawSockets {
         let mut buffer = [0; 2048];
         for socket in self.iter() {
             // An error of one message must not hide those behind it; the last one is that there are no more.
-            loop {
+            for _ in 0..BATCH {
                 match socket.try_recv_from(&mut buffer) {
                     Ok((length, source)) => {
                         let packet = &buffer[..length];

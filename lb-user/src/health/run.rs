@@ -148,6 +148,9 @@ impl Place {
                             rounds.set(checks.keys(), Instant::now());
                             sources(&checks)
                         };
+                        if let Some(arp) = &self.arp {
+                            arp.forget();
+                        }
                         if let Some(namespace) = &mut namespace
                             && let Err(error) = namespace.use_addresses(sources).await
                         {
