@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error};
 
-use super::{routes::Surroundings, steered::Steered};
+use super::{routes::Surroundings, send_if_new, steered::Steered};
 use crate::{
     api::status,
     config,
@@ -25,8 +25,16 @@ pub struct Health {
     tell: Outcomes,
     outcomes: mpsc::UnboundedReceiver<(Arc<Check>, Outcome)>,
     states: States,
-    /// The names of the virtual servers and real servers that each check is for.
-    checked: BTreeMap<Arc<Check>, Vec<(String, String)>>,
+    /// Whom each check is for.
+    checked: BTreeMap<Arc<Check>, Vec<Checked>>,
+}
+
+/// A real server of a virtual server.
+struct Checked {
+    virtual_server: String,
+    real_server: String,
+    /// Whether the latency of this check is what `response_time` goes by.
+    is_timed: bool,
 }
 
 impl Health {
@@ -52,8 +60,7 @@ impl Health {
         self.checked = checked(now);
         let checks = self.checked.iter().map(|(check, members)| {
             let mut members = members.iter();
-            let is_up =
-                members.any(|(virtual_server, server)| reconciler.is_up(virtual_server, server));
+            let is_up = members.any(|it| reconciler.is_up(&it.virtual_server, &it.real_server));
             (Arc::clone(check), is_up)
         });
         self.states.set(checks);
@@ -66,11 +73,7 @@ impl Health {
                 (None, None) => drop(own.insert(Arc::clone(check), now.segment(check))),
             }
         }
-        self.checks.send_if_modified(|sent| {
-            let is_new = *sent != own;
-            *sent = own;
-            is_new
-        });
+        send_if_new(&self.checks, own);
         self.steer(&steered, now);
     }
 
@@ -130,8 +133,9 @@ impl Health {
         response_times: &mut AllResponseTimes,
     ) -> bool {
         if let Ok(latency) = outcome {
-            for (virtual_server, server) in self.checked.get(&check).into_iter().flatten() {
-                response_times.record(virtual_server, server, latency);
+            let members = self.checked.get(&check).into_iter().flatten();
+            for member in members.filter(|member| member.is_timed) {
+                response_times.record(&member.virtual_server, &member.real_server, latency);
             }
         }
         let was_up = self.is_up(&check);
@@ -179,7 +183,8 @@ fn shown(check: &Check, state: &State) -> status::Check {
     }
 }
 
-fn checked(now: &Surroundings<'_>) -> BTreeMap<Arc<Check>, Vec<(String, String)>> {
+/// The last check of a list is that which is timed: what a client sees of a server comes after what is below it.
+fn checked(now: &Surroundings<'_>) -> BTreeMap<Arc<Check>, Vec<Checked>> {
     let mut checked = BTreeMap::<_, Vec<_>>::new();
     for virtual_server in &now.config.virtual_servers {
         let bound = virtual_server.bind.iter().map(|binding| {
@@ -190,10 +195,15 @@ fn checked(now: &Surroundings<'_>) -> BTreeMap<Arc<Check>, Vec<(String, String)>
         let unbound = unbound
             .filter(|it| it.virtual_server == virtual_server.name)
             .map(|it| (&it.server, it.address));
+        let last = virtual_server.health.checks.last();
         for (server, address) in bound.chain(unbound) {
             for check in Check::all_of(server, address, virtual_server) {
-                let names = (virtual_server.name.clone(), server.clone());
-                checked.entry(check).or_default().push(names);
+                let member = Checked {
+                    virtual_server: virtual_server.name.clone(),
+                    real_server: server.clone(),
+                    is_timed: Some(&check.what) == last,
+                };
+                checked.entry(check).or_default().push(member);
             }
         }
     }
@@ -209,6 +219,28 @@ mod tests {
         net::View,
     };
 
+    /// Each check of a configuration: the server's name, the kind, the interval in seconds, and whom it is for, those with a
+    /// star by whose latency `response_time` goes.
+    fn all_checked(config: &str, unbound: &[Unbound]) -> Vec<String> {
+        let config = Config::parse("lb.yaml", config).unwrap();
+        let now = Surroundings {
+            config: &config,
+            unbound,
+            network: &View::default(),
+            last_known: &LastKnownLinks::default(),
+        };
+        let checks = checked(&now).into_iter().map(|(check, members)| {
+            let members = members.into_iter().map(|member| {
+                let star = if member.is_timed { "*" } else { "" };
+                member.virtual_server + star
+            });
+            let members = members.collect::<Vec<_>>().join(", ");
+            let (kind, seconds) = (&check.what, check.interval.as_secs());
+            format!("{} {kind} {seconds}: {members}", check.server)
+        });
+        checks.collect()
+    }
+
     #[test]
     fn equal_checks_of_a_server_are_one_and_serve_all_who_ask_for_them() {
         let config = "
@@ -220,43 +252,39 @@ virtual_servers:
   - { name: http, vip: 10.9.1.1, port: 80, bind: [a, b, twin] }
   - { name: often, vip: 10.9.1.1, port: 81, bind: [a], health: { interval: 1s } }
   - { name: never, vip: 10.9.1.1, port: 82, bind: [a, b], health: { checks: [] } }";
-        let config = Config::parse("lb.yaml", config).unwrap();
-        let unbound = |virtual_server: &str| Unbound {
+        let unbound = ["http", "never", "gone"].map(|virtual_server| Unbound {
             virtual_server: virtual_server.to_owned(),
             server: "old".to_owned(),
             address: [10, 9, 0, 3].into(),
-        };
-        let unbound = ["http", "never", "gone"].map(unbound);
-        let now = Surroundings {
-            config: &config,
-            unbound: &unbound,
-            network: &View::default(),
-            last_known: &LastKnownLinks::default(),
-        };
-        let checks = checked(&now).into_iter();
-        let mut checks: Vec<_> = checks
-            .map(|(check, members)| {
-                let members: Vec<_> = members
-                    .into_iter()
-                    .map(|(virtual_server, server)| format!("{virtual_server} {server}"))
-                    .collect();
-                (
-                    check.server.clone(),
-                    check.interval.as_secs(),
-                    members.join(", "),
-                )
-            })
-            .collect();
-        checks.sort();
+        });
         let expected = [
-            ("a", 1, "often a"),
-            ("a", 2, "dns a, http a"),
-            ("b", 2, "http b"),
-            ("old", 2, "http old"),
-            ("twin", 2, "http twin"),
+            "a icmp 1: often*",
+            "a icmp 2: dns*, http*",
+            "b icmp 2: http*",
+            "old icmp 2: http*",
+            "twin icmp 2: http*",
         ];
-        let expected = expected
-            .map(|(server, interval, members)| (server.to_owned(), interval, members.to_owned()));
-        assert_eq!(checks, expected);
+        assert_eq!(all_checked(config, &unbound), expected);
+    }
+
+    #[test]
+    fn checks_of_the_same_vip_are_shared_and_the_last_of_a_list_is_timed() {
+        let config = "
+interfaces: [{ name: eth0 }]
+real_servers: { a: 10.9.0.1 }
+defaults: { protocol: tcp, health: { checks: [icmp, syn] } }
+virtual_servers:
+  - { name: http, vip: 10.9.1.1, port: 80, bind: [a] }
+  - { name: https, vip: 10.9.1.1, port: 443, bind: [a] }
+  - { name: other, vip: 10.9.1.2, port: 80, bind: [a], health: { checks: [icmp] } }
+  - { name: tunnel, vip: 10.9.1.1, port: 81, bind: [a], forward: l3dsr, health: { checks: [icmp] } }";
+        let expected = [
+            "a icmp 2: http, https",
+            "a syn 2: http*",
+            "a syn 2: https*",
+            "a icmp 2: tunnel*",
+            "a icmp 2: other*",
+        ];
+        assert_eq!(all_checked(config, &[]), expected);
     }
 }

@@ -273,11 +273,7 @@ impl Daemon {
         };
         self.health.check(&now, &self.reconciler);
         let addresses = targets(config, unbound);
-        self.targets.send_if_modified(|watched| {
-            let is_new = *watched != addresses;
-            *watched = addresses;
-            is_new
-        });
+        send_if_new(&self.targets, addresses);
     }
 
     /// Takes sessions away that are over, and what waited for that.
@@ -414,4 +410,13 @@ fn targets(config: &Config, unbound: &[Unbound]) -> Targets {
     let servers = config.real_servers.values().map(|server| server.address);
     let unbound = unbound.iter().map(|server| server.address);
     servers.chain(unbound).collect()
+}
+
+/// Whoever watches is woken only by a value that differs.
+fn send_if_new<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
+    sender.send_if_modified(|known| {
+        let is_new = *known != value;
+        *known = value;
+        is_new
+    });
 }

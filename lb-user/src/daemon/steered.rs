@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use tokio::sync::watch;
 
+use super::send_if_new;
 use crate::{
     config::Forward,
     control::{desired::Link, reconcile::real_server},
@@ -88,11 +89,7 @@ impl Steered {
         let vips = checks.keys().map(|check| check.destination()).collect();
         self.steering.set_vips(vips)?;
         self.steering.collect_from(interfaces);
-        self.checks.send_if_modified(|sent| {
-            let is_new = *sent != checks;
-            *sent = checks;
-            is_new
-        });
+        send_if_new(&self.checks, checks);
         Ok(())
     }
 }

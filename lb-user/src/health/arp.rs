@@ -108,7 +108,7 @@ impl ArpSockets {
                 .ipv6
                 .send(segment.ifindex, &solicitation(segment, address)),
         };
-        sent.map_err(|error| Failure::Unsent(error.to_string()))?;
+        sent?;
         let answered = answered.await;
         answered.map_err(|_| Failure::Unsent("the check was ended".to_owned()))?;
         if only.is_none() && before.len() > 1 {

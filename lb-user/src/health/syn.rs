@@ -85,9 +85,8 @@ impl SynSockets {
         awaited: &Awaited,
     ) -> Result<(), Failure> {
         awaited.set("SYN-ACK");
-        let unsent = |error: io::Error| Failure::Unsent(error.to_string());
-        let sequence = getrandom::u32().map_err(|error| unsent(io::Error::other(error)))?;
-        let source = raw::source(destination).map_err(unsent)?;
+        let sequence = getrandom::u32().map_err(|error| Failure::Unsent(error.to_string()))?;
+        let source = raw::source(destination)?;
         let sent = Sent {
             to: destination.address,
             port,
