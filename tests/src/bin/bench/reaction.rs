@@ -116,8 +116,8 @@ fn wait_for(daemon: &Daemon<'_>, state: &str) -> Result<()> {
 fn verdict(log: &str) -> Option<f64> {
     let line = log.lines().rfind(|line| line.contains("check says down"))?;
     let time = line.split(['T', 'Z']).nth(1)?;
-    let parts = time.split(':').map(|part| part.parse::<f64>().ok());
-    parts.fold(Some(0.0), |seconds, part| Some(seconds? * 60.0 + part?))
+    let mut parts = time.split(':').map(|part| part.parse::<f64>().ok());
+    parts.try_fold(0.0, |seconds, part| Some(seconds * 60.0 + part?))
 }
 
 fn now() -> f64 {
