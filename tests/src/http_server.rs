@@ -1,8 +1,9 @@
 //! An HTTP server that says who answered whom.
 
 use std::{
+    fmt,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -10,7 +11,7 @@ use axum::{
     Router,
     body::Body,
     extract::{ConnectInfo, State},
-    http::Uri,
+    http::{StatusCode, Uri},
     response::IntoResponse,
 };
 use http_body_util::BodyExt;
@@ -32,7 +33,7 @@ pub(crate) const RECEIVED_HEADER: &str = "x-received";
 /// text, and `/bytes/N` with N bytes. Dropping it closes its ports: clients are refused.
 #[derive(Debug)]
 pub struct HttpServer {
-    delay: Arc<Mutex<Duration>>,
+    manner: Arc<Mutex<Manner>>,
     _service: Service,
 }
 
@@ -48,9 +49,9 @@ impl HttpServer {
             namespace.run(|| ports.iter().map(|&port| listen(port)).collect::<Vec<_>>());
         let answerer = Answerer {
             name: name.into(),
-            delay: Arc::default(),
+            manner: Arc::default(),
         };
-        let delay = Arc::clone(&answerer.delay);
+        let manner = Arc::clone(&answerer.manner);
         let app = Router::new().fallback(answer).with_state(answerer);
         let serve = async move || {
             let mut servers = JoinSet::new();
@@ -64,30 +65,85 @@ impl HttpServer {
             servers.join_all().await
         };
         Self {
-            delay,
+            manner,
             _service: Service::start(serve),
         }
     }
 
     /// Waits so long before each answer from now on.
     pub fn set_delay(&self, delay: Duration) {
-        *self.delay.lock().unwrap() = delay;
+        self.manner().delay = delay;
     }
 
     /// Accepts connections and never answers from now on.
     pub fn hang(&self) {
         self.set_delay(Duration::MAX);
     }
+
+    /// Answers with this status from now on: that of each request, counted from 0.
+    pub fn set_status(&self, status: impl Fn(u64) -> u16 + Send + 'static) {
+        let mut manner = self.manner();
+        manner.status = Box::new(status);
+        manner.requests = 0;
+    }
+
+    /// Answers with this text from now on.
+    pub fn set_body(&self, body: &str) {
+        self.manner().body = Some(body.to_owned());
+    }
+
+    /// How many requests have come since the status was set, or from the beginning.
+    pub fn requests(&self) -> u64 {
+        self.manner().requests
+    }
+
+    fn manner(&self) -> MutexGuard<'_, Manner> {
+        self.manner.lock().expect(NO_PANIC)
+    }
 }
+
+const NO_PANIC: &str = "no answer panics";
 
 #[derive(Clone)]
 struct Answerer {
     name: Arc<str>,
-    delay: Arc<Mutex<Duration>>,
+    manner: Arc<Mutex<Manner>>,
+}
+
+/// How a server answers.
+struct Manner {
+    delay: Duration,
+    status: Box<dyn Fn(u64) -> u16 + Send>,
+    body: Option<String>,
+    requests: u64,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self {
+            delay: Duration::ZERO,
+            status: Box::new(|_| 200),
+            body: None,
+            requests: 0,
+        }
+    }
+}
+
+impl fmt::Debug for Manner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manner").finish_non_exhaustive()
+    }
+}
+
+impl Manner {
+    fn next_status(&mut self) -> StatusCode {
+        self.requests += 1;
+        StatusCode::from_u16((self.status)(self.requests - 1)).expect("a status")
+    }
 }
 
 async fn answer(
-    State(Answerer { name, delay }): State<Answerer>,
+    State(Answerer { name, manner }): State<Answerer>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     uri: Uri,
     mut body: Body,
@@ -97,17 +153,21 @@ async fn answer(
         received += frame.data_ref().map_or(0, |data| data.len());
     }
     let client = canonical(client);
-    let delay = *delay.lock().unwrap();
+    let (delay, status, text) = {
+        let mut manner = manner.lock().expect(NO_PANIC);
+        (manner.delay, manner.next_status(), manner.body.clone())
+    };
     sleep(delay).await;
     let length = uri
         .path()
         .strip_prefix("/bytes/")
         .and_then(|length| length.parse().ok());
     let body = length.map_or_else(
-        || format!("{name} answers {client}\n"),
+        || text.unwrap_or_else(|| format!("{name} answers {client}\n")),
         |length| "x".repeat(length),
     );
     (
+        status,
         [
             (SERVER_HEADER, name.to_string()),
             (CLIENT_HEADER, client.to_string()),

@@ -131,6 +131,12 @@ impl Lab {
         ));
     }
 
+    /// Makes the cable of a host take IP packets of so many bytes at most. Longer ones vanish, and nobody says so.
+    pub fn narrow(&self, host: &Host, mtu: u16) {
+        let port = host.port(host.legs[0]);
+        self.switch.ip(&format!("link set dev {port} mtu {mtu}"));
+    }
+
     /// Leaves everything in place, for people to play with, until [`crate::remove`].
     pub fn keep(self) {
         std::mem::forget(self);

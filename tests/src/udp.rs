@@ -29,16 +29,30 @@ impl UdpServer {
 
     /// Serves inside a namespace.
     pub fn start_in<A: ToSocketAddrs>(namespace: &Namespace, name: &str, addresses: &[A]) -> Self {
+        let name = name.to_owned();
+        Self::answering(namespace, addresses, move |client, payload| {
+            let mut answer = format!("{name} {client} ").into_bytes();
+            answer.extend(payload);
+            answer
+        })
+    }
+
+    /// Serves inside a namespace, and answers each datagram with what `answer` makes of the client's address and the
+    /// payload.
+    pub fn answering<A: ToSocketAddrs>(
+        namespace: &Namespace,
+        addresses: &[A],
+        answer: impl Fn(SocketAddr, &[u8]) -> Vec<u8> + Clone + Send + 'static,
+    ) -> Self {
         let sockets: Vec<_> = addresses
             .iter()
             .map(|to| open(namespace, address(to)))
             .collect();
-        let name = name.to_owned();
         let serve = async move || {
             let mut servers = JoinSet::new();
             for socket in sockets {
                 let socket = tokio::net::UdpSocket::from_std(socket).expect("it is a socket");
-                servers.spawn(echo(socket, name.clone()));
+                servers.spawn(serve_on(socket, answer.clone()));
             }
             servers.join_all().await
         };
@@ -48,13 +62,12 @@ impl UdpServer {
     }
 }
 
-async fn echo(socket: tokio::net::UdpSocket, name: String) {
+async fn serve_on(socket: tokio::net::UdpSocket, answer: impl Fn(SocketAddr, &[u8]) -> Vec<u8>) {
     let mut buffer = [0; 1 << 16];
     loop {
         // An error is an ICMP message about an answer to a client that has gone.
         if let Ok((length, client)) = socket.recv_from(&mut buffer).await {
-            let mut answer = format!("{name} {} ", canonical(client)).into_bytes();
-            answer.extend(&buffer[..length]);
+            let answer = answer(canonical(client), &buffer[..length]);
             let _ = socket.send_to(&answer, client).await;
         }
     }
