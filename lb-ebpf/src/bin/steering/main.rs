@@ -7,8 +7,11 @@
 mod checks;
 
 use aya_ebpf::{
-    bindings::{TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC},
-    helpers::{bpf_redirect, bpf_skb_pull_data},
+    bindings::{TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_hdr_start_off::BPF_HDR_START_MAC},
+    helpers::{
+        bpf_redirect, bpf_skb_change_head, bpf_skb_load_bytes_relative, bpf_skb_pull_data,
+        bpf_skb_store_bytes,
+    },
     macros::classifier,
     programs::TcContext,
 };
@@ -51,6 +54,9 @@ fn collect(context: TcContext) -> i32 {
 
     let mut packet = SocketBuffer(&context);
     let buffer = context.skb.skb;
+    if !begin_with_ethernet(&context) {
+        return TC_ACT_UNSPEC;
+    }
     // A tag that the kernel took out of the frame: it goes on to another device.
     // SAFETY: a field of the context.
     if unsafe { (*buffer).vlan_present } != 0 {
@@ -70,4 +76,34 @@ fn collect(context: TcContext) -> i32 {
     ethernet.set_mac::<0>(DEVICE_MAC);
     // SAFETY: a plain helper call.
     unsafe { bpf_redirect(checks::device(), 0) as i32 }
+}
+
+/// Makes a packet begin with its Ethernet header. XDP in generic mode gives the kernel a copy that doesn't know how long that
+/// header is (Linux 6.9 and later: net/core/skbuff.c, `skb_pp_cow_data`): it begins with its IP header then.
+#[inline(always)]
+fn begin_with_ethernet(context: &TcContext) -> bool {
+    const ETHERNET: u32 = 14;
+
+    let buffer = context.skb.skb;
+    let mut words = [0u32; 4];
+    let header = (&raw mut words).cast();
+    // SAFETY: there is room for as many bytes.
+    let loaded = unsafe {
+        bpf_skb_load_bytes_relative(buffer.cast(), 0, header, ETHERNET, BPF_HDR_START_MAC)
+    };
+    if loaded != 0 {
+        return false;
+    }
+    let [first, second, third, _] = words;
+    let mut packet = SocketBuffer(context);
+    let begin = packet.frame().view::<12>();
+    let begin = begin.map(|begin| (begin.u32::<0>(), begin.u32::<4>(), begin.u32::<8>()));
+    if begin == Some((first, second, third)) {
+        return true;
+    }
+    // SAFETY: no frame is used any more that was got before.
+    unsafe {
+        bpf_skb_change_head(buffer, ETHERNET, 0) == 0
+            && bpf_skb_store_bytes(buffer, 0, header, ETHERNET, 0) == 0
+    }
 }
