@@ -74,6 +74,11 @@ impl<'a> Daemon<'a> {
         )
     }
 
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        self.process.pid().as_raw()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);

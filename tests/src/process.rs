@@ -77,7 +77,7 @@ impl Process {
         bail!("lb did not end in time\n{}", self.log())
     }
 
-    fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
     }
 }

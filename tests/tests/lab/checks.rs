@@ -16,17 +16,17 @@ use crate::support::{PATIENCE, SECOND_VIP, SECOND_VIP6, VIP, VIP6, VIPS, lab};
 
 /// A virtual server, and the way of packets to its real servers.
 #[derive(Clone, Copy)]
-struct Way {
-    virtual_server: &'static str,
-    vip: &'static str,
-    port: u16,
+pub struct Way {
+    pub virtual_server: &'static str,
+    pub vip: &'static str,
+    pub port: u16,
     forward: &'static str,
     /// The group of its real servers, and the beginning of their names.
     servers: &'static str,
     address: fn(&Host) -> IpAddr,
 }
 
-const WAYS: [Way; 6] = [
+pub const WAYS: [Way; 6] = [
     way("l2-v4", VIP, 8080, "l2dsr", "web"),
     way("l2-v6", VIP6, 8080, "l2dsr", "web6"),
     way("4in4", VIP, 80, "l3dsr", "web"),
@@ -57,7 +57,7 @@ const fn way(
 }
 
 impl Way {
-    fn server(self, number: usize) -> String {
+    pub fn server(self, number: usize) -> String {
         format!("{}-{number}", self.servers)
     }
 
@@ -122,8 +122,17 @@ const CHECKS: [CheckKind; 12] = [
 const SETTINGS: &str = "interval: 400ms, timeout: 300ms, rise: 1, fall: 2";
 
 fn config(lab: &Lab) -> String {
-    let checks = CHECKS.map(|check| check.yaml).join(", ");
-    let virtual_servers = WAYS.map(|way| {
+    checking(
+        lab,
+        SETTINGS,
+        &CHECKS.map(|check| check.yaml).join(", "),
+        &WAYS,
+    )
+}
+
+/// A configuration with the virtual servers of these ways, whose real servers are all checked like this.
+pub fn checking(lab: &Lab, settings: &str, checks: &str, ways: &[Way]) -> String {
+    let virtual_servers = ways.iter().map(|way| {
         let Way {
             virtual_server,
             vip,
@@ -137,8 +146,8 @@ fn config(lab: &Lab) -> String {
         )
     });
     format!(
-        "defaults: {{health: {{{SETTINGS}, checks: [{checks}]}}}}\n{}",
-        lab.config(&virtual_servers.concat())
+        "defaults: {{health: {{{settings}, checks: [{checks}]}}}}\n{}",
+        lab.config(&virtual_servers.collect::<String>())
     )
 }
 
@@ -338,7 +347,8 @@ fn a_dead_machine_fails_all_checks_and_comes_back() {
     wait_for_findings(&lb, &healthy());
 }
 
-fn real_server<'a>(status: &'a Value, way: Way, number: usize) -> &'a Value {
+/// What the status says of a real server.
+pub fn real_server<'a>(status: &'a Value, way: Way, number: usize) -> &'a Value {
     let virtual_server = named(&status["virtual_servers"], way.virtual_server);
     named(&virtual_server["real_servers"], &way.server(number))
 }

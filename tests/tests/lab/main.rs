@@ -2,6 +2,8 @@
 //!
 //! Needs root and `target/release/lb` (or `LB_BINARY`).
 
+mod check_answers;
+mod check_paths;
 mod checks;
 mod counters;
 mod decap;

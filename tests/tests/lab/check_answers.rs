@@ -1,0 +1,1 @@
+//! What health checks make of answers.
