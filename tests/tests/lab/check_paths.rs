@@ -18,7 +18,7 @@ use rstest::rstest;
 use serde_json::Value;
 
 use crate::{
-    checks::{WAYS, Way, checking, real_server},
+    checks::{WAYS, WENT_DOWN, Way, checking, real_server},
     support::{VIPS, decapsulate, lab, serve_http, serve_udp, wait_for_state, wait_until},
 };
 
@@ -114,7 +114,7 @@ fn checks_pass_on_a_host_with_strict_filters_and_no_route_to_the_vips(
     }
     drop(lb);
     let log = lab.log();
-    assert!(!log.contains(" down "), "{log}");
+    assert!(!log.contains(WENT_DOWN), "{log}");
 }
 
 /// Its connections use the ports of the checks, and end at the same addresses and ports.
@@ -148,7 +148,7 @@ fn the_hosts_own_traffic_to_a_vip_gets_its_answers_while_checks_get_theirs() {
         assert_eq!(message, "", "{way}");
     }
     let log = lab.log();
-    assert!(!log.contains(" down "), "{log}");
+    assert!(!log.contains(WENT_DOWN), "{log}");
 }
 
 /// What the balancer's network consists of.
