@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use lb_tests::{Daemon, Host, HttpServer, UdpServer};
+use lb_tests::{Daemon, Host, HttpServer, HttpsServer, UdpServer};
 use serde_json::Value;
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
 
 /// In the log, of a real server that was down before.
 const CAME_UP: &str = " up (down for ";
+const SLOW: &str = "interval: 1500ms, timeout: 1400ms, rise: 1, fall: 2";
 const FAST: &str = "interval: 200ms, timeout: 200ms, rise: 1, fall: 2";
 
 /// Waits until a check of the first real server says this of its last answer.
@@ -38,7 +39,6 @@ fn message(status: &Value, way: Way, check: usize) -> &str {
 /// second. Wires are longer than those of the lab.
 #[test]
 fn a_filter_that_says_so_is_told_from_one_that_is_silent() {
-    const SLOW: &str = "interval: 1500ms, timeout: 1400ms, rise: 1, fall: 2";
     let lab = lab(1);
     let server = lab.real_server(1);
     let _servers = serve_http(&lab, &[8080]);
@@ -151,7 +151,22 @@ fn a_datagram_is_answered_with_what_is_expected_or_with_something_else() {
     let lb = Daemon::spawn(&lab, &checking(&lab, FAST, checks, &WAYS)).unwrap();
     for way in WAYS {
         wait_for_message(&lb, way, 1, "answer without `peng` from ");
-        let status = lb.status().unwrap();
-        assert_eq!(message(&status, way, 0), "");
+        let passes = |status: &Value| real_server(status, way, 1)["checks"][0]["ok"] == true;
+        lb.wait_until("the first check passes", passes).unwrap();
+    }
+}
+
+#[test]
+fn a_certificate_that_nobody_vouches_for_passes_unless_it_is_verified() {
+    let lab = lab(1);
+    let _decap = decapsulate(&lab, "");
+    let _https = HttpsServer::start(lab.real_server(1), 443, "shop.example");
+    let checks = "http: {port: 443, tls: true, host: shop.example, verify: false}, \
+                  http: {port: 443, tls: true, host: shop.example, verify: true}";
+    let lb = Daemon::spawn(&lab, &checking(&lab, SLOW, checks, &WAYS)).unwrap();
+    for way in WAYS {
+        wait_for_message(&lb, way, 1, "TLS: unknown issuer from ");
+        let passes = |status: &Value| real_server(status, way, 1)["checks"][0]["ok"] == true;
+        lb.wait_until("the first check passes", passes).unwrap();
     }
 }
