@@ -114,14 +114,21 @@ impl Surroundings<'_> {
         }
     }
 
-    /// An address of this host that a real server can answer to from the VIP.
+    /// An address of this host that a real server can answer to from the VIP: that which the kernel prefers towards the
+    /// server, or else one of the interface that leads there, or else any.
     fn source(&self, server: IpAddr, vip: IpAddr) -> Option<IpAddr> {
-        let preferred = self.way(server).and_then(|way| way.source_address);
-        let preferred = preferred.filter(|address| address.is_ipv4() == vip.is_ipv4());
-        let mut all = self.network.addresses.iter().copied();
-        preferred.or_else(|| {
-            all.find(|address| address.is_ipv4() == vip.is_ipv4() && is_global(*address))
-        })
+        let way = self.way(server);
+        let same_version = |address: &IpAddr| address.is_ipv4() == vip.is_ipv4();
+        let preferred = way.and_then(|way| way.source_address);
+        let all = self.network.addresses.iter();
+        let mut fitting = all.filter(|(address, _)| same_version(address) && is_global(**address));
+        let mut on_the_way = fitting
+            .clone()
+            .filter(|(_, has)| way.is_some_and(|way| has.contains(&way.ifindex)));
+        preferred
+            .filter(same_version)
+            .or_else(|| on_the_way.next().map(|(&address, _)| address))
+            .or_else(|| fitting.next().map(|(&address, _)| address))
     }
 }
 

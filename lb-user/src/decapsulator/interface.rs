@@ -50,7 +50,8 @@ impl Decapsulator {
         let interfaces = slice::from_ref(&self.interface);
         self.attachments
             .follow(&mut self.program, self.claim.pins(), interfaces);
-        self.maps.set_local_addresses(&network.addresses)
+        self.maps
+            .set_local_addresses(&network.addresses.keys().copied().collect())
     }
 
     /// Leaves everything in place from now on.

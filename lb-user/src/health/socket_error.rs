@@ -29,8 +29,8 @@ impl From<&io::Error> for Failure {
             | Errno::EHOSTDOWN
             | Errno::ENONET
             | Errno::ENOPROTOOPT
-            | Errno::EACCES
             | Errno::ETIMEDOUT => Self::Unreachable(reason),
+            Errno::EACCES => Self::Unreachable("administratively prohibited".to_owned()),
             _ => Self::Unsent(reason),
         }
     }
@@ -64,6 +64,7 @@ mod tests {
     #[case(Errno::ECONNRESET, Failure::Answer("connection reset".to_owned()))]
     #[case(Errno::EHOSTUNREACH, Failure::Unreachable("no route to host".to_owned()))]
     #[case(Errno::ENETUNREACH, Failure::Unreachable("network is unreachable".to_owned()))]
+    #[case(Errno::EACCES, Failure::Unreachable("administratively prohibited".to_owned()))]
     #[case(Errno::EADDRNOTAVAIL, Failure::Unsent("cannot assign requested address".to_owned()))]
     #[case(Errno::EMFILE, Failure::Unsent("too many open files".to_owned()))]
     #[case(Errno::ENOBUFS, Failure::Unsent("no buffer space available".to_owned()))]

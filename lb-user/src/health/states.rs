@@ -5,6 +5,9 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use super::{Check, Failure, Outcome};
 use crate::config::VirtualServer;
 
+/// What is said of a check that has never been sent.
+const NOT_CHECKED: &str = "not checked yet";
+
 /// The states of all checks.
 #[derive(Debug, Default)]
 pub struct States(BTreeMap<Arc<Check>, State>);
@@ -71,16 +74,23 @@ impl States {
         address: IpAddr,
         virtual_server: &VirtualServer,
     ) -> Result<(), String> {
-        let reasons: Vec<_> = Check::all_of(server, address, virtual_server)
-            .filter_map(|check| match self.get(&check) {
-                Some(state) => Some(state.down.as_ref()?.explain(&check)),
-                None => Some(Down::UNKNOWN.explain(&check)),
-            })
-            .collect();
-        if reasons.is_empty() {
-            Ok(())
-        } else {
-            Err(reasons.join("; "))
+        let mut failures = Vec::new();
+        let mut all_known = true;
+        for check in Check::all_of(server, address, virtual_server) {
+            let down = self
+                .get(&check)
+                .map_or(Some(&Down::UNKNOWN), |state| state.down.as_ref());
+            match down {
+                None => {}
+                Some(Down { failure: None, .. }) => all_known = false,
+                Some(down) => failures.push(down.explain(&check)),
+            }
+        }
+        // Of several checks one has come first.
+        match (failures.is_empty(), all_known) {
+            (false, _) => Err(failures.join("; ")),
+            (true, false) => Err(NOT_CHECKED.to_owned()),
+            (true, true) => Ok(()),
         }
     }
 }
@@ -166,7 +176,7 @@ impl Down {
 
     fn explain(&self, check: &Check) -> String {
         match &self.failure {
-            None => "not checked yet".to_owned(),
+            None => NOT_CHECKED.to_owned(),
             Some(failure) => format!("{} ({} in a row)", check.explain(failure), self.in_a_row),
         }
     }

@@ -316,10 +316,15 @@ impl State {
                     .and_then(|route| self.next_hop(to, route)),
             ))
         });
+        let mut addresses = BTreeMap::<_, BTreeSet<_>>::new();
+        for it in &self.addresses {
+            let interfaces = addresses.entry(it.address.addr()).or_default();
+            interfaces.insert(it.ifindex);
+        }
         View {
             next_hops: next_hops.collect(),
             interfaces: self.interfaces.values().cloned().collect(),
-            addresses: self.addresses.iter().map(|it| it.address.addr()).collect(),
+            addresses,
         }
     }
 

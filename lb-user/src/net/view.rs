@@ -12,8 +12,8 @@ pub struct View {
     pub next_hops: BTreeMap<IpAddr, Result<NextHop, Unreachable>>,
     /// All interfaces of this network namespace, by name.
     pub interfaces: BTreeMap<String, Interface>,
-    /// The addresses of all of them.
-    pub addresses: BTreeSet<IpAddr>,
+    /// The addresses of all of them, with the indexes of those that have each.
+    pub addresses: BTreeMap<IpAddr, BTreeSet<u32>>,
 }
 
 /// Where a packet to one target goes: everything needed to write its Ethernet header.

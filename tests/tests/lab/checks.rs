@@ -276,7 +276,7 @@ fn firewall(stage: &mut Stage<'_>, is_so: bool) {
 }
 
 /// Does this with packets to the HTTP ports: a rule before that of the host's own addresses.
-fn refuse(host: &Host, family: &str, action: &str) {
+pub fn refuse(host: &Host, family: &str, action: &str) {
     host.ip(&format!("{family} rule add pref 10 lookup local"));
     host.ip(&format!("{family} rule del pref 0"));
     host.ip(&format!(
@@ -318,7 +318,7 @@ fn a_fault_fails_the_checks_that_it_concerns(
     wait_for_findings(&lb, &failing(&lab, concerns, fails));
     fault(&mut stage, false);
     wait_for_findings(&lb, &healthy());
-    let second = |line: &&str| line.contains(" down ") && line.ends_with("-2");
+    let second = |line: &&str| line.contains(WENT_DOWN) && line.ends_with("-2");
     let log = lab.log();
     assert_eq!(log.lines().find(second), None, "{log}");
 }
@@ -348,10 +348,13 @@ fn a_dead_machine_fails_all_checks_and_comes_back() {
 }
 
 /// What the status says of a real server.
-pub fn real_server<'a>(status: &'a Value, way: Way, number: usize) -> &'a Value {
+pub fn real_server(status: &Value, way: Way, number: usize) -> &Value {
     let virtual_server = named(&status["virtual_servers"], way.virtual_server);
     named(&virtual_server["real_servers"], &way.server(number))
 }
+
+/// In the log, of who was up before.
+pub const WENT_DOWN: &str = " down (up for ";
 
 fn everywhere(_: Way) -> bool {
     true
