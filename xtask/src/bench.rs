@@ -26,6 +26,6 @@ pub fn run(options: &[OsString]) -> Result<()> {
         .args(options)
         .env("LB_BINARY", workspace::binary())
         // When checks change what they say.
-        .env("LB_LOG", "info,lb_user::daemon::health=debug");
+        .env("LB_LOG", "info,lb_user::health=debug");
     process::run(&mut bench)
 }

@@ -1,10 +1,10 @@
 //! What the daemon does about health checks: it says what is to be checked, and follows what comes of it.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 use tokio::sync::{mpsc, watch};
-use tracing::{debug, error};
+use tracing::error;
 
 use super::{routes::Surroundings, send_if_new, steered::Steered};
 use crate::{
@@ -26,7 +26,7 @@ pub struct Health {
     outcomes: mpsc::UnboundedReceiver<(Arc<Check>, Outcome)>,
     states: States,
     /// Whom each check is for.
-    checked: BTreeMap<Arc<Check>, Vec<Checked>>,
+    checked: HashMap<Arc<Check>, Vec<Checked>>,
 }
 
 /// A real server of a virtual server.
@@ -50,7 +50,7 @@ impl Health {
             tell,
             outcomes,
             states: States::default(),
-            checked: BTreeMap::new(),
+            checked: HashMap::new(),
         })
     }
 
@@ -138,17 +138,7 @@ impl Health {
                 response_times.record(&member.virtual_server, &member.real_server, latency);
             }
         }
-        let was_up = self.is_up(&check);
-        let changed = self.states.record(&check, outcome);
-        if self.is_up(&check) != was_up {
-            let state = if was_up { "down" } else { "up" };
-            debug!(real_server = %check.server, check = %check.what, "check says {state}");
-        }
-        changed
-    }
-
-    fn is_up(&self, check: &Check) -> bool {
-        self.states.get(check).is_some_and(State::is_up)
+        self.states.record(&check, outcome)
     }
 
     /// Whether each check of a server that is down has been answered once, or not in time.
@@ -184,8 +174,8 @@ fn shown(check: &Check, state: &State) -> status::Check {
 }
 
 /// The last check of a list is that which is timed: what a client sees of a server comes after what is below it.
-fn checked(now: &Surroundings<'_>) -> BTreeMap<Arc<Check>, Vec<Checked>> {
-    let mut checked = BTreeMap::<_, Vec<_>>::new();
+fn checked(now: &Surroundings<'_>) -> HashMap<Arc<Check>, Vec<Checked>> {
+    let mut checked = HashMap::<_, Vec<_>>::new();
     for virtual_server in &now.config.virtual_servers {
         let bound = virtual_server.bind.iter().map(|binding| {
             let server = &now.config.real_servers[&binding.server];
@@ -212,6 +202,8 @@ fn checked(now: &Surroundings<'_>) -> BTreeMap<Arc<Check>, Vec<Checked>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::{
         config::Config,
@@ -229,7 +221,8 @@ mod tests {
             network: &View::default(),
             last_known: &LastKnownLinks::default(),
         };
-        let checks = checked(&now).into_iter().map(|(check, members)| {
+        let checks: BTreeMap<_, _> = checked(&now).into_iter().collect();
+        let checks = checks.into_iter().map(|(check, members)| {
             let members = members.into_iter().map(|member| {
                 let star = if member.is_timed { "*" } else { "" };
                 member.virtual_server + star

@@ -1,14 +1,14 @@
 //! When each check is sent.
 
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
     mem,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::Check;
+use super::{Check, Checks, Route};
 use crate::schedule::Schedule;
 
 /// New checks are sent within this time, so that real servers that come are up soon ...
@@ -19,28 +19,51 @@ const JITTER: f64 = 0.1;
 /// How soon a check is sent once it can be.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// What stands for a check while it goes on: to compare whole checks, thousands of times a second, costs more than to send
+/// them.
+type Number = u64;
+
 /// The checks that go on.
 #[derive(Debug, Default)]
 pub(super) struct Rounds {
-    /// How often each was sent.
-    checks: BTreeMap<Arc<Check>, u64>,
-    due: Schedule<Arc<Check>>,
+    checks: HashMap<Number, Round>,
+    due: Schedule<Number>,
+    next: Number,
+}
+
+#[derive(Debug)]
+struct Round {
+    check: Arc<Check>,
+    route: Route,
+    /// How often it was sent.
+    times: u64,
 }
 
 impl Rounds {
     /// Goes on with these checks and no others.
-    pub(super) fn set<'a>(&mut self, checks: impl Iterator<Item = &'a Arc<Check>>, now: Instant) {
-        let mut before = mem::take(&mut self.checks);
-        for check in checks {
-            let rounds = before.remove(check).unwrap_or_else(|| {
+    pub(super) fn set(&mut self, checks: &Checks, now: Instant) {
+        let before = mem::take(&mut self.checks).into_iter();
+        let mut before: HashMap<_, _> = before
+            .map(|(number, round)| (round.check, (number, round.times)))
+            .collect();
+        for (check, route) in checks {
+            let (number, times) = before.remove(check).unwrap_or_else(|| {
+                self.next += 1;
                 let within = FIRST_WITHIN.min(check.interval);
                 let first = now + within.mul_f64(spread(check, 0));
-                self.due.set(Arc::clone(check), first);
-                0
+                self.due.set(self.next, first);
+                (self.next, 0)
             });
-            self.checks.insert(Arc::clone(check), rounds);
+            let round = Round {
+                check: Arc::clone(check),
+                route: route.clone(),
+                times,
+            };
+            self.checks.insert(number, round);
         }
-        before.keys().for_each(|gone| self.due.cancel(gone));
+        for (number, _) in before.values() {
+            self.due.cancel(number);
+        }
     }
 
     /// When there is something to do next.
@@ -48,26 +71,26 @@ impl Rounds {
         self.due.earliest()
     }
 
-    /// Takes a check that is to be sent now. It won't come again before it has timed out.
-    pub(super) fn next_due(&mut self, now: Instant) -> Option<Arc<Check>> {
-        let check = self.due.pop_due(now)?;
-        let rounds = self.checks.get_mut(&check)?;
-        *rounds += 1;
-        let part = match *rounds {
-            1 => 0.5 + spread(&check, 1),
-            n => 1.0 - JITTER + 2.0 * JITTER * spread(&check, n),
-        };
-        let pause = check.interval.mul_f64(part).max(check.timeout);
-        self.due.set(Arc::clone(&check), now + pause);
-        Some(check)
-    }
-
-    /// A check that was due could not be sent yet.
-    pub(super) fn retry(&mut self, check: Arc<Check>, now: Instant) {
-        if let Some(rounds) = self.checks.get_mut(&check) {
-            *rounds -= 1;
-            self.due.set(check, now + RETRY);
+    /// Takes a check that is to be sent now, with its way. It won't come again before it has timed out.
+    pub(super) fn next_due(&mut self, now: Instant) -> Option<(Arc<Check>, Route)> {
+        while let Some(number) = self.due.pop_due(now) {
+            let round = self.checks.get_mut(&number)?;
+            // That there is no way to its real server is known already.
+            if round.route == Route::Wait {
+                self.due.set(number, now + RETRY);
+                continue;
+            }
+            round.times += 1;
+            let check = Arc::clone(&round.check);
+            let part = match round.times {
+                1 => 0.5 + spread(&check, 1),
+                n => 1.0 - JITTER + 2.0 * JITTER * spread(&check, n),
+            };
+            let pause = check.interval.mul_f64(part).max(check.timeout);
+            self.due.set(number, now + pause);
+            return Some((check, round.route.clone()));
         }
+        None
     }
 }
 
@@ -80,6 +103,8 @@ fn spread(check: &Check, round: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -104,8 +129,13 @@ mod tests {
 
     fn with(checks: &[Arc<Check>], now: Instant) -> Rounds {
         let mut rounds = Rounds::default();
-        rounds.set(checks.iter(), now);
+        rounds.set(&ways(checks, Route::Host), now);
         rounds
+    }
+
+    fn ways(checks: &[Arc<Check>], route: Route) -> Checks {
+        let checks = checks.iter().map(Arc::clone);
+        checks.map(|check| (check, route.clone())).collect()
     }
 
     /// When each check is sent until `end`.
@@ -114,7 +144,7 @@ mod tests {
         let mut rounds = with(checks, start);
         let mut sent = BTreeMap::<_, Vec<_>>::new();
         while let Some(now) = rounds.wake_at().filter(|&at| at < start + end) {
-            while let Some(check) = rounds.next_due(now) {
+            while let Some((check, _)) = rounds.next_due(now) {
                 sent.entry(check).or_default().push(now - start);
             }
         }
@@ -153,12 +183,11 @@ mod tests {
     fn a_check_that_ended_is_not_sent() {
         let start = Instant::now();
         let mut rounds = with(&[1, 2, 3].map(check), start);
-        rounds.set([check(3)].iter(), start);
+        rounds.set(&ways(&[check(3)], Route::Host), start);
         let end = start + 10 * SECOND;
-        assert_eq!(rounds.next_due(end), Some(check(3)));
+        assert_eq!(rounds.next_due(end), Some((check(3), Route::Host)));
         assert_eq!(rounds.next_due(end), None);
-        rounds.set([].iter(), start);
-        rounds.retry(check(3), start);
+        rounds.set(&Checks::new(), start);
         assert_eq!(rounds.wake_at(), None);
     }
 
@@ -166,23 +195,32 @@ mod tests {
     fn checks_that_stay_keep_their_rounds_when_others_come() {
         let start = Instant::now();
         let mut rounds = with(&[check(1)], start);
-        let due = rounds.wake_at();
-        rounds.set([1, 2].map(check).iter(), start + MILLISECOND);
-        assert_eq!(rounds.due.pop_due(due.unwrap()), Some(check(1)));
+        let due = rounds.wake_at().unwrap();
+        let other = Route::None("there is another one now".to_owned());
+        rounds.set(
+            &ways(&[1, 2].map(check), other.clone()),
+            start + MILLISECOND,
+        );
+        let all: Vec<_> = std::iter::from_fn(|| rounds.next_due(due)).collect();
+        assert!(all.contains(&(check(1), other)), "{all:?}");
     }
 
     #[test]
-    fn a_check_that_could_not_be_sent_is_tried_again_soon() {
+    fn a_check_without_a_way_is_sent_as_soon_as_it_has_one() {
         let start = Instant::now();
-        let mut rounds = with(&[check(1)], start);
-        for n in 1..=20 {
-            let now = start + SECOND + n * RETRY;
-            assert_eq!(rounds.next_due(now), Some(check(1)));
-            rounds.retry(check(1), now);
+        let mut rounds = Rounds::default();
+        rounds.set(&ways(&[check(1)], Route::Wait), start);
+        let mut now = start + SECOND;
+        for _ in 0..20 {
+            assert_eq!(rounds.next_due(now), None);
             assert_eq!(rounds.wake_at(), Some(now + RETRY));
+            now += RETRY;
         }
+        rounds.set(&ways(&[check(1)], Route::Host), now);
+        assert_eq!(rounds.next_due(now), Some((check(1), Route::Host)));
         // As if it had just begun.
-        assert_eq!(rounds.checks[&check(1)], 0);
+        let pause = rounds.wake_at().unwrap() - now;
+        assert!((SECOND..=3 * SECOND).contains(&pause), "{pause:?}");
     }
 
     proptest! {

@@ -145,7 +145,7 @@ impl Place {
                     Ok(()) => {
                         let sources = {
                             let checks = checks.borrow_and_update();
-                            rounds.set(checks.keys(), Instant::now());
+                            rounds.set(&checks, Instant::now());
                             sources(&checks)
                         };
                         if let Some(arp) = &self.arp {
@@ -164,12 +164,8 @@ impl Place {
                 () = sleep(rounds.wake_at()) => {}
             }
             // A receiver that has gone wants no more checks either: the loop ends with the next round.
-            while let Some(check) = rounds.next_due(Instant::now()) {
-                match checks.borrow().get(&check) {
-                    // That there is no way to its real server is known already.
-                    None | Some(Route::Wait) => rounds.retry(check, Instant::now()),
-                    Some(route) => under_way.push(self.perform(check, route.clone())),
-                }
+            while let Some((check, route)) = rounds.next_due(Instant::now()) {
+                under_way.push(self.perform(check, route));
             }
         }
     }

@@ -1,6 +1,8 @@
 //! From the outcomes of checks to what is up.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+
+use tracing::debug;
 
 use super::{Check, Failure, Outcome};
 use crate::config::VirtualServer;
@@ -10,7 +12,7 @@ const NOT_CHECKED: &str = "not checked yet";
 
 /// The states of all checks.
 #[derive(Debug, Default)]
-pub struct States(BTreeMap<Arc<Check>, State>);
+pub struct States(HashMap<Arc<Check>, State>);
 
 /// Whether a check says that its real server is up.
 ///
@@ -49,8 +51,16 @@ impl States {
 
     /// Takes an outcome in. Whether what is down has changed, or why.
     pub fn record(&mut self, check: &Check, outcome: Outcome) -> bool {
-        let state = self.0.get_mut(check);
-        state.is_some_and(|state| state.record(check, outcome))
+        let Some(state) = self.0.get_mut(check) else {
+            return false;
+        };
+        let was_up = state.is_up();
+        let changed = state.record(check, outcome);
+        if state.is_up() != was_up {
+            let now = if was_up { "down" } else { "up" };
+            debug!(real_server = %check.server, check = %check.what, "check says {now}");
+        }
+        changed
     }
 
     /// The state of a check that is followed.
