@@ -76,7 +76,7 @@ fn a_filter_that_says_so_is_told_from_one_that_is_silent() {
 fn a_flapping_http_server_changes_its_state_no_faster_than_rise_and_fall() {
     let lab = lab(1);
     let web = HttpServer::start(lab.real_server(1), &[8080]);
-    let settings = "interval: 200ms, timeout: 200ms, rise: 2, fall: 3";
+    let settings = "interval: 400ms, timeout: 400ms, rise: 2, fall: 3";
     let lb = Daemon::start(&lab, &checking(&lab, settings, "http", &WAYS[..1])).unwrap();
     let at_first = lab.log().matches(CAME_UP).count();
     let changes = || {

@@ -22,23 +22,22 @@ use crate::{
     support::{VIPS, decapsulate, lab, serve_http, serve_udp, wait_for_state, wait_until},
 };
 
-const FAST: &str = "interval: 200ms, timeout: 200ms, rise: 1, fall: 3";
+const FAST: &str = "interval: 300ms, timeout: 300ms, rise: 1, fall: 10";
 /// All that sends something by the data path.
 const BY_PATH: &str = "icmp, syn, tcp, http, udp: {port: 53, send: hello}";
 
-/// What the checks of a real server of all ways say.
-fn messages(status: &Value, number: usize) -> Vec<(String, String)> {
-    let messages = WAYS.iter().flat_map(|&way| {
-        let checks = real_server(status, way, number)["checks"].as_array();
-        let messages = checks.unwrap().iter().map(|check| &check["message"]);
-        messages.map(move |message| {
-            (
-                way.virtual_server.to_owned(),
-                message.as_str().unwrap().to_owned(),
-            )
+/// Waits until no check of the first real server of any way has anything to say.
+fn wait_for_silence(lb: &Daemon<'_>) {
+    let is_silent = |status: &Value| {
+        WAYS.iter().all(|&way| {
+            let mut checks = real_server(status, way, 1)["checks"]
+                .as_array()
+                .unwrap()
+                .iter();
+            checks.all(|check| check["message"] == "")
         })
-    });
-    messages.collect()
+    };
+    lb.wait_until("all checks pass", is_silent).unwrap();
 }
 
 /// What a server's application sees, and what its kernel keeps of connections.
@@ -57,9 +56,7 @@ fn half_open_checks_reach_no_application_and_leave_no_connection() {
     let checks = "syn, syn: {via: real}";
     let lb = Daemon::start(&lab, &checking(&lab, FAST, checks, &WAYS)).unwrap();
     sleep(Duration::from_secs(1));
-    for (way, message) in messages(&lb.status().unwrap(), 1) {
-        assert_eq!(message, "", "{way}");
-    }
+    wait_for_silence(&lb);
     assert!(lb.stop(Signal::SIGTERM).unwrap().success());
     for listener in listeners {
         let accepted = listener.accept().map_err(|error| error.kind());
@@ -144,9 +141,7 @@ fn the_hosts_own_traffic_to_a_vip_gets_its_answers_while_checks_get_theirs() {
         let vip: IpAddr = way.vip.parse().unwrap();
         balancer.ping(vip, Duration::from_secs(1)).unwrap();
     }
-    for (way, message) in messages(&lb.status().unwrap(), 1) {
-        assert_eq!(message, "", "{way}");
-    }
+    wait_for_silence(&lb);
     let log = lab.log();
     assert!(!log.contains(WENT_DOWN), "{log}");
 }

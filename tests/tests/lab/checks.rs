@@ -119,7 +119,7 @@ const CHECKS: [CheckKind; 12] = [
     ),
 ];
 
-const SETTINGS: &str = "interval: 400ms, timeout: 300ms, rise: 1, fall: 2";
+const SETTINGS: &str = "interval: 700ms, timeout: 600ms, rise: 1, fall: 2";
 
 fn config(lab: &Lab) -> String {
     checking(
@@ -201,9 +201,9 @@ const ECHO: &[&str] = &["icmp", "icmp 1400"];
 const LARGE: &[&str] = &["icmp 1400"];
 const NO_CONNECTION: &[&str] = &["syn", "tcp", "http"];
 const SILENT_VIP: &[Words] = &[
-    (ECHO, "no echo reply from {} in 300ms"),
-    (NO_CONNECTION, "no SYN-ACK from {} in 300ms"),
-    (&["udp"], "no UDP answer from {} in 300ms"),
+    (ECHO, "no echo reply from {} in 600ms"),
+    (NO_CONNECTION, "no SYN-ACK from {} in 600ms"),
+    (&["udp"], "no UDP answer from {} in 600ms"),
 ];
 
 fn process_dead(stage: &mut Stage<'_>, is_so: bool) {
@@ -260,7 +260,7 @@ fn other_content(stage: &mut Stage<'_>, is_so: bool) {
 fn slow(stage: &mut Stage<'_>, is_so: bool) {
     stage
         .http()
-        .set_delay(Duration::from_millis(400 * u64::from(is_so)));
+        .set_delay(Duration::from_millis(900 * u64::from(is_so)));
 }
 
 /// A filter that swallows what comes to the HTTP ports.
@@ -297,11 +297,11 @@ fn another_machine_with_its_addresses(stage: &mut Stage<'_>, is_so: bool) {
 #[case::udp_process_dead(udp_process_dead, everywhere, &[(UDP, "{} is unreachable: port unreachable")])]
 #[case::vips_gone(vips_gone, everywhere, SILENT_VIP)]
 #[case::decapsulator_gone(decapsulator_gone, Way::is_tunnel, SILENT_VIP)]
-#[case::large_packets_lost(large_packets_lost, everywhere, &[(LARGE, "no echo reply from {} in 300ms")])]
+#[case::large_packets_lost(large_packets_lost, everywhere, &[(LARGE, "no echo reply from {} in 600ms")])]
 #[case::overloaded(overloaded, everywhere, &[(HTTP, "status 503 (expected 200-399) from {}")])]
 #[case::other_content(other_content, everywhere, &[(HTTP, "body without `answers` from {}")])]
-#[case::slow(slow, everywhere, &[(HTTP, "no response from {} in 300ms")])]
-#[case::firewall(firewall, everywhere, &[(BY_TCP, "no SYN-ACK from {} in 300ms")])]
+#[case::slow(slow, everywhere, &[(HTTP, "no response from {} in 600ms")])]
+#[case::firewall(firewall, everywhere, &[(BY_TCP, "no SYN-ACK from {} in 600ms")])]
 #[case::another_machine_with_its_addresses(another_machine_with_its_addresses, everywhere, &[
     (ARP, "answers of several machines (02:00:0a:09:00:0b, 02:00:0a:09:00:0c) from {}"),
 ])]
