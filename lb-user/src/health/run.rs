@@ -14,6 +14,7 @@ use futures::{
     future::OptionFuture,
     stream::{FuturesUnordered, StreamExt},
 };
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     runtime, select,
     sync::{mpsc, watch},
@@ -110,6 +111,10 @@ where
 {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StartError::from)?;
+    // Each check of a server that doesn't answer has a socket as long as it waits.
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
     let (ready, is_ready) = sync_channel(1);
     let work = move || match runtime.block_on(prepare()) {
         Ok((place, prepared)) => {

@@ -16,13 +16,16 @@ pub struct States(HashMap<Arc<Check>, State>);
 
 /// Whether a check says that its real server is up.
 ///
-/// It changes after `rise` or `fall` equal outcomes in a row; but the first of all that passes counts at once.
+/// It changes after `rise` or `fall` equal outcomes in a row; but the first of all that passes counts at once. What could not be
+/// sent doesn't count: the trouble of this host tells nothing of the real servers, and must not take them all down.
 #[derive(Debug)]
 pub struct State {
     /// `None`: it is up.
     down: Option<Down>,
     last: Option<Outcome>,
-    /// How many equal outcomes there were in the end.
+    /// Whether the last one that counts has passed.
+    passed: Option<bool>,
+    /// How many that count were like it in the end.
     in_a_row: u32,
 }
 
@@ -31,7 +34,7 @@ pub struct State {
 struct Down {
     /// `None`: it has never been sent.
     failure: Option<Failure>,
-    /// How many there were in a row when they began to count.
+    /// How many there were in a row when they began to count; 0 for what doesn't count.
     in_a_row: u32,
 }
 
@@ -112,25 +115,29 @@ impl State {
         Self {
             down: (!is_up).then_some(Down::UNKNOWN),
             last: None,
+            passed: None,
             in_a_row: 0,
         }
     }
 
     fn record(&mut self, check: &Check, outcome: Outcome) -> bool {
-        let last = self.last.as_ref().map(Outcome::is_ok);
-        self.in_a_row = match last {
-            Some(last) if last == outcome.is_ok() => self.in_a_row.saturating_add(1),
-            _ => 1,
-        };
+        let is_first = self.passed.is_none();
+        let counts = !matches!(outcome, Err(Failure::Unsent(_)));
+        if counts {
+            self.in_a_row = match self.passed.replace(outcome.is_ok()) {
+                Some(passed) if passed == outcome.is_ok() => self.in_a_row.saturating_add(1),
+                _ => 1,
+            };
+        }
         let down = |failure: &Failure| {
             Some(Down {
                 failure: Some(failure.clone()),
-                in_a_row: self.in_a_row,
+                in_a_row: if counts { self.in_a_row } else { 0 },
             })
         };
         let next = match (&outcome, &self.down) {
-            (Ok(_), Some(_)) if last.is_none() || self.in_a_row >= check.rise => Some(None),
-            (Err(failure), None) if self.in_a_row >= check.fall => Some(down(failure)),
+            (Ok(_), Some(_)) if is_first || self.in_a_row >= check.rise => Some(None),
+            (Err(failure), None) if counts && self.in_a_row >= check.fall => Some(down(failure)),
             (Err(failure), Some(known)) if known.failure.as_ref() != Some(failure) => {
                 Some(down(failure))
             }
@@ -166,6 +173,7 @@ impl State {
             None => Down::UNKNOWN.explain(check),
             Some(Ok(_)) if self.is_up() => String::new(),
             Some(Ok(_)) => format!("passed ({n} in a row, up after {})", check.rise),
+            Some(Err(failure @ Failure::Unsent(_))) => check.explain(failure),
             Some(Err(failure)) if self.is_up() => format!(
                 "{} ({n} in a row, down after {})",
                 check.explain(failure),
@@ -187,6 +195,7 @@ impl Down {
     fn explain(&self, check: &Check) -> String {
         match &self.failure {
             None => NOT_CHECKED.to_owned(),
+            Some(failure) if self.in_a_row == 0 => check.explain(failure),
             Some(failure) => format!("{} ({} in a row)", check.explain(failure), self.in_a_row),
         }
     }
@@ -311,8 +320,34 @@ mod tests {
             states
                 .of("web", address(), &virtual_server(2, 3))
                 .unwrap_err(),
-            "can't send to 10.9.0.11: too many open files (2 in a row)"
+            "can't send to 10.9.0.11: too many open files"
         );
+    }
+
+    #[test]
+    fn what_could_not_be_sent_takes_nobody_down() {
+        let check = check(2, 3);
+        let mut states = States::default();
+        states.set([(Arc::clone(&check), true)].into_iter());
+        let unsent = || Err(Failure::Unsent("too many open files".to_owned()));
+        let mut record = |outcome| {
+            states.record(&check, outcome);
+            let state = states.get(&check).unwrap();
+            (state.is_up(), state.passed(), state.message(&check))
+        };
+        record(outcome(true));
+        let words = "can't send to 10.9.0.11: too many open files";
+        for _ in 0..10 {
+            assert_eq!(record(unsent()), (true, false, words.to_owned()));
+        }
+        // Two failures before it and one behind are three in a row.
+        record(outcome(false));
+        record(outcome(false));
+        assert!(record(unsent()).0);
+        assert!(!record(outcome(false)).0);
+        assert!(!record(unsent()).0);
+        record(outcome(true));
+        assert!(record(outcome(true)).0);
     }
 
     #[test]
