@@ -1,6 +1,11 @@
 //! What the daemon does about health checks: it says what is to be checked, and follows what comes of it.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use tokio::sync::{mpsc, watch};
@@ -14,12 +19,15 @@ use crate::{
     health::{self, Check, Checks, Failure, Outcome, Outcomes, Path, Route, State, States},
 };
 
+/// What is in the way of checks by the data path may be gone a little later.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// Health checks, from the daemon's side.
 pub struct Health {
     /// Those that go by the host's own routes.
     checks: watch::Sender<Checks>,
-    /// Those that go by the data path, once there are any.
-    steered: Option<Result<Steered, String>>,
+    /// Those that go by the data path, once there are any; or when that was tried last, and why it failed.
+    steered: Result<Steered, (Option<Instant>, String)>,
     /// How many paths those may have.
     paths: u32,
     tell: Outcomes,
@@ -45,7 +53,7 @@ impl Health {
         health::run(receiver, tell.clone())?;
         Ok(Self {
             checks,
-            steered: None,
+            steered: Err((None, String::new())),
             paths,
             tell,
             outcomes,
@@ -79,17 +87,10 @@ impl Health {
 
     /// Goes on with these checks by the data path.
     fn steer(&mut self, checks: &[(Arc<Check>, Path)], now: &Surroundings<'_>) {
-        if self.steered.is_none() && checks.is_empty() {
+        if self.steered.is_err() && checks.is_empty() {
             return;
         }
-        let (tell, paths) = (&self.tell, self.paths);
-        let steered = self.steered.get_or_insert_with(|| {
-            Steered::start(tell.clone(), paths).map_err(|error| {
-                error!("no health checks by the data path: {error:#}");
-                format!("{error:#}")
-            })
-        });
-        let steered = match steered {
+        let steered = match self.steered() {
             Ok(steered) => steered,
             Err(reason) => {
                 for (check, _) in checks {
@@ -104,14 +105,35 @@ impl Health {
             (server, check.address, path.forward)
         });
         steered.keep(&paths.collect());
-        let checks = checks.iter().map(|(check, path)| {
+        let routes = checks.iter().map(|(check, path)| {
             let route = now.steering(check, *path, steered);
             (Arc::clone(check), route)
         });
-        let checks = checks.collect();
-        if let Err(error) = steered.send(checks, now.interfaces()) {
+        let routes: Checks = routes.collect();
+        let interfaces = now.interfaces(&routes);
+        let waiting = routes.iter().filter(|(_, route)| **route == Route::Wait);
+        let waiting: Vec<_> = waiting.map(|(check, _)| Arc::clone(check)).collect();
+        if let Err(error) = steered.send(routes, interfaces) {
             error!("{error:#}");
         }
+        waiting.iter().for_each(|check| self.states.forget(check));
+    }
+
+    /// The place that checks by the data path are sent from, made when the first is.
+    fn steered(&mut self) -> Result<&mut Steered, String> {
+        if let Err((at, reason)) = &self.steered
+            && at.is_some_and(|at| at.elapsed() < TRY_AGAIN_AFTER)
+        {
+            return Err(reason.clone());
+        }
+        if self.steered.is_err() {
+            let started = Steered::start(self.tell.clone(), self.paths);
+            self.steered = started.map_err(|error| {
+                error!("no health checks by the data path: {error:#}");
+                (Some(Instant::now()), format!("{error:#}"))
+            });
+        }
+        self.steered.as_mut().map_err(|(_, reason)| reason.clone())
     }
 
     /// Waits for the next outcomes and takes them in. Whether a real server's state has changed, or the reason for

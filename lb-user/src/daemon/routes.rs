@@ -1,7 +1,7 @@
 //! Which way each health check goes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv6Addr},
 };
 
@@ -11,7 +11,7 @@ use super::steered::Steered;
 use crate::{
     config::{Config, RealServer},
     control::desired::{self, LastKnownLinks, Link, Unbound},
-    health::{Check, Path, Route, Segment, Steering},
+    health::{Check, Checks, Path, Route, Segment, Steering},
     net::{View, Way},
 };
 
@@ -79,20 +79,29 @@ impl Surroundings<'_> {
         }
     }
 
-    /// The interfaces that answers of real servers may come to: those of the configuration, and those that lead to real
-    /// servers.
-    pub fn interfaces(&self) -> BTreeMap<String, u32> {
-        let configured = self
-            .config
-            .interfaces
-            .iter()
-            .map(|interface| &interface.name);
+    /// The interfaces that answers to steered checks may come to: those of the configuration, those that lead to real
+    /// servers, and those that have the addresses that the checks come from.
+    pub fn interfaces(&self, checks: &Checks) -> BTreeMap<String, u32> {
+        let sources = checks.values().filter_map(|route| match route {
+            Route::Steered(steering) => self.network.addresses.get(&steering.source),
+            _ => None,
+        });
+        let sources: BTreeSet<u32> = sources.flatten().copied().collect();
         let servers = self.network.next_hops.keys();
-        let towards = servers.filter_map(|&server| Some(&self.way(server)?.interface));
-        configured
-            .chain(towards)
-            .filter_map(|name| Some((name.clone(), self.network.interfaces.get(name)?.ifindex)))
-            .collect()
+        let towards: BTreeSet<u32> = servers
+            .filter_map(|&server| Some(self.way(server)?.ifindex))
+            .collect();
+        let configured = self.config.interfaces.iter();
+        let configured: BTreeSet<&str> = configured.map(|it| it.name.as_str()).collect();
+        let all = self.network.interfaces.iter();
+        all.filter(|(name, interface)| {
+            let ifindex = interface.ifindex;
+            configured.contains(name.as_str())
+                || sources.contains(&ifindex)
+                || towards.contains(&ifindex)
+        })
+        .map(|(name, interface)| (name.clone(), interface.ifindex))
+        .collect()
     }
 
     fn way(&self, address: IpAddr) -> Option<&Way> {

@@ -12,7 +12,7 @@ use aya::{
     maps::{HashMap, Map, MapData, MapError},
     programs::{
         LinkOrder, ProgramError, SchedClassifier, TcAttachType,
-        tc::{NlOptions, SchedClassifierLinkId, TcAttachOptions, qdisc_add_clsact},
+        tc::{SchedClassifierLinkId, TcAttachOptions},
     },
     util::KernelVersion,
 };
@@ -26,6 +26,9 @@ const OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LB_STEERING_OBJECT"));
 /// Why checks can't be steered.
 #[derive(Debug, thiserror::Error)]
 pub enum SteeringError {
+    /// The kernel has no TCX.
+    #[error("health checks by the data path need Linux 6.6 or later: give the checks `via: real`")]
+    TooOld,
     /// The object file or a map.
     #[error("can't load the steering of health checks")]
     Object(#[from] EbpfError),
@@ -71,6 +74,10 @@ impl Steering {
     /// # Errors
     /// Those of the kernel.
     pub fn load(outer: u32, echo_identifier: u16, paths: u32) -> Result<Self, SteeringError> {
+        // Links of tc programs (TCX), which go with the process: filters would stay.
+        if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0)) {
+            return Err(SteeringError::TooOld);
+        }
         let mut ebpf = EbpfLoader::new()
             .override_global("DEVICE", &outer, true)
             .override_global("ECHO_IDENTIFIER", &echo_identifier, true)
@@ -120,14 +127,8 @@ impl Steering {
             interface: interface.to_owned(),
             source,
         };
-        let options = if has_tcx() {
-            // Others may say that a packet is theirs; these leave alone what isn't.
-            TcAttachOptions::TcxOrder(LinkOrder::first())
-        } else {
-            // An error says that it is there, or attaching will say what is wrong.
-            let _ = qdisc_add_clsact(interface);
-            TcAttachOptions::Netlink(NlOptions::default())
-        };
+        // Others may say that a packet is theirs; these leave alone what isn't.
+        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
         let program = self.classifier(program);
         let link = program.attach_with_options(interface, direction, options);
         link.map_err(failed)
@@ -184,9 +185,4 @@ impl Steering {
             self.collecting.insert(name, Collecting { ifindex, link });
         }
     }
-}
-
-/// Whether programs are attached by links, without a queueing discipline.
-fn has_tcx() -> bool {
-    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
 }

@@ -12,7 +12,6 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::AsRawFd,
     path::Path,
-    process,
 };
 
 use futures::TryStreamExt;
@@ -82,7 +81,9 @@ impl Namespace {
         let inner = connection().map_err(io("open a netlink socket"))?;
         settings().map_err(io("set up the network namespace of health checks"))?;
 
-        let name = format!("lb-hc{}", process::id());
+        // That of a daemon which ended just now may still be there.
+        let number = getrandom::u32().map_err(io::Error::other);
+        let name = format!("lb-hc{:08x}", number.map_err(io("get a random number"))?);
         let pair = LinkVeth::new(INNER, &name)
             .mtu(MTU)
             .address(DEVICE_MAC.to_vec())

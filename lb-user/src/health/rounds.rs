@@ -16,8 +16,6 @@ const FIRST_WITHIN: Duration = Duration::from_millis(500);
 /// ... and from the second time on over the interval. Each round is shorter or longer by up to this part of it, so that
 /// checks that have come together part again.
 const JITTER: f64 = 0.1;
-/// How soon a check is sent once it can be.
-const RETRY: Duration = Duration::from_millis(50);
 
 /// What stands for a check while it goes on: to compare whole checks, thousands of times a second, costs more than to send
 /// them.
@@ -40,20 +38,29 @@ struct Round {
 }
 
 impl Rounds {
-    /// Goes on with these checks and no others.
+    /// Goes on with these checks and no others. Those that have no way wait until they have one, and begin anew then.
     pub(super) fn set(&mut self, checks: &Checks, now: Instant) {
         let before = mem::take(&mut self.checks).into_iter();
         let mut before: HashMap<_, _> = before
-            .map(|(number, round)| (round.check, (number, round.times)))
+            .map(|(number, round)| (Arc::clone(&round.check), (number, round)))
             .collect();
         for (check, route) in checks {
-            let (number, times) = before.remove(check).unwrap_or_else(|| {
-                self.next += 1;
-                let within = FIRST_WITHIN.min(check.interval);
-                let first = now + within.mul_f64(spread(check, 0));
-                self.due.set(self.next, first);
-                (self.next, 0)
-            });
+            let known = before.remove(check);
+            let (number, times) = match known {
+                Some((number, _)) if *route == Route::Wait => {
+                    self.due.cancel(&number);
+                    (number, 0)
+                }
+                Some((number, round)) if round.route != Route::Wait => (number, round.times),
+                known => {
+                    let number = known.map_or_else(|| self.new_number(), |(number, _)| number);
+                    if *route != Route::Wait {
+                        let within = FIRST_WITHIN.min(check.interval);
+                        self.due.set(number, now + within.mul_f64(spread(check, 0)));
+                    }
+                    (number, 0)
+                }
+            };
             let round = Round {
                 check: Arc::clone(check),
                 route: route.clone(),
@@ -66,6 +73,11 @@ impl Rounds {
         }
     }
 
+    const fn new_number(&mut self) -> Number {
+        self.next += 1;
+        self.next
+    }
+
     /// When there is something to do next.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         self.due.earliest()
@@ -73,24 +85,17 @@ impl Rounds {
 
     /// Takes a check that is to be sent now, with its way. It won't come again before it has timed out.
     pub(super) fn next_due(&mut self, now: Instant) -> Option<(Arc<Check>, Route)> {
-        while let Some(number) = self.due.pop_due(now) {
-            let round = self.checks.get_mut(&number)?;
-            // That there is no way to its real server is known already.
-            if round.route == Route::Wait {
-                self.due.set(number, now + RETRY);
-                continue;
-            }
-            round.times += 1;
-            let check = Arc::clone(&round.check);
-            let part = match round.times {
-                1 => 0.5 + spread(&check, 1),
-                n => 1.0 - JITTER + 2.0 * JITTER * spread(&check, n),
-            };
-            let pause = check.interval.mul_f64(part).max(check.timeout);
-            self.due.set(number, now + pause);
-            return Some((check, round.route.clone()));
-        }
-        None
+        let number = self.due.pop_due(now)?;
+        let round = self.checks.get_mut(&number)?;
+        round.times += 1;
+        let check = Arc::clone(&round.check);
+        let part = match round.times {
+            1 => 0.5 + spread(&check, 1),
+            n => 1.0 - JITTER + 2.0 * JITTER * spread(&check, n),
+        };
+        let pause = check.interval.mul_f64(part).max(check.timeout);
+        self.due.set(number, now + pause);
+        Some((check, round.route.clone()))
     }
 }
 
@@ -206,20 +211,21 @@ mod tests {
     }
 
     #[test]
-    fn a_check_without_a_way_is_sent_as_soon_as_it_has_one() {
+    fn a_check_without_a_way_waits_for_one_and_begins_anew() {
         let start = Instant::now();
-        let mut rounds = Rounds::default();
-        rounds.set(&ways(&[check(1)], Route::Wait), start);
-        let mut now = start + SECOND;
-        for _ in 0..20 {
-            assert_eq!(rounds.next_due(now), None);
-            assert_eq!(rounds.wake_at(), Some(now + RETRY));
-            now += RETRY;
+        let mut rounds = with(&[check(1)], start);
+        let first = rounds.wake_at().unwrap();
+        rounds.next_due(first).unwrap();
+        for _ in 0..2 {
+            rounds.set(&ways(&[check(1)], Route::Wait), first);
+            assert_eq!(rounds.wake_at(), None);
         }
-        rounds.set(&ways(&[check(1)], Route::Host), now);
-        assert_eq!(rounds.next_due(now), Some((check(1), Route::Host)));
-        // As if it had just begun.
-        let pause = rounds.wake_at().unwrap() - now;
+        let later = start + 10 * SECOND;
+        rounds.set(&ways(&[check(1)], Route::Host), later);
+        let next = rounds.wake_at().unwrap();
+        assert!(next - later < FIRST_WITHIN, "{:?}", next - later);
+        assert_eq!(rounds.next_due(next), Some((check(1), Route::Host)));
+        let pause = rounds.wake_at().unwrap() - next;
         assert!((SECOND..=3 * SECOND).contains(&pause), "{pause:?}");
     }
 

@@ -5,6 +5,7 @@ use std::{
     future::pending,
     io,
     net::IpAddr,
+    process,
     sync::{Arc, mpsc::sync_channel},
     thread,
     time::Instant,
@@ -116,16 +117,31 @@ where
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
     let (ready, is_ready) = sync_channel(1);
-    let work = move || match runtime.block_on(prepare()) {
-        Ok((place, prepared)) => {
-            let _ = ready.send(Ok(prepared));
-            runtime.block_on(place.keep_checking(checks, outcomes));
+    let work = move || {
+        let _ends_all = AbortOnPanic;
+        match runtime.block_on(prepare()) {
+            Ok((place, prepared)) => {
+                let _ = ready.send(Ok(prepared));
+                runtime.block_on(place.keep_checking(checks, outcomes));
+            }
+            Err(error) => drop(ready.send(Err(error))),
         }
-        Err(error) => drop(ready.send(Err(error))),
     };
     let thread = thread::Builder::new().name(name.to_owned());
     thread.spawn(work).map_err(StartError::from)?;
     is_ready.recv().expect("the thread says so, or why not")
+}
+
+/// A daemon whose checks have ended would hold on to what they said last. Without it forwarding goes on, and its supervisor starts
+/// another one.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            process::abort();
+        }
+    }
 }
 
 /// Where checks are sent from.

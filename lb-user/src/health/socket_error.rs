@@ -22,13 +22,16 @@ impl From<&io::Error> for Failure {
         match errno {
             Errno::ECONNREFUSED => Self::Refused,
             Errno::ECONNRESET | Errno::EPIPE => Self::Answer("connection reset".to_owned()),
-            // What the kernel makes of ICMP errors (icmp_err_convert in net/ipv4/icmp.c, tab_unreach in
+            // It doesn't fit, or this is what the kernel makes of ICMP errors (icmp_err_convert in net/ipv4/icmp.c, tab_unreach in
             // net/ipv6/icmp.c), of routes that lead nowhere and of neighbours that don't answer.
             Errno::ENETUNREACH
             | Errno::EHOSTUNREACH
             | Errno::EHOSTDOWN
             | Errno::ENONET
             | Errno::ENOPROTOOPT
+            | Errno::EPROTO
+            | Errno::EOPNOTSUPP
+            | Errno::EMSGSIZE
             | Errno::ETIMEDOUT => Self::Unreachable(reason),
             Errno::EACCES => Self::Unreachable("administratively prohibited".to_owned()),
             _ => Self::Unsent(reason),
@@ -64,6 +67,7 @@ mod tests {
     #[case(Errno::ECONNRESET, Failure::Answer("connection reset".to_owned()))]
     #[case(Errno::EHOSTUNREACH, Failure::Unreachable("no route to host".to_owned()))]
     #[case(Errno::ENETUNREACH, Failure::Unreachable("network is unreachable".to_owned()))]
+    #[case(Errno::EMSGSIZE, Failure::Unreachable("message too long".to_owned()))]
     #[case(Errno::EACCES, Failure::Unreachable("administratively prohibited".to_owned()))]
     #[case(Errno::EADDRNOTAVAIL, Failure::Unsent("cannot assign requested address".to_owned()))]
     #[case(Errno::EMFILE, Failure::Unsent("too many open files".to_owned()))]

@@ -52,6 +52,13 @@ impl States {
             .collect();
     }
 
+    /// A check can't be sent, because there is no way to its real server. Who comes back is asked before it is up.
+    pub fn forget(&mut self, check: &Check) {
+        if let Some(state) = self.0.get_mut(check) {
+            *state = State::new(false);
+        }
+    }
+
     /// Takes an outcome in. Whether what is down has changed, or why.
     pub fn record(&mut self, check: &Check, outcome: Outcome) -> bool {
         let Some(state) = self.0.get_mut(check) else {

@@ -98,16 +98,20 @@ impl SynSockets {
         // As each SYN of a client has one.
         let segment_size = TcpOptionElement::MaximumSegmentSize(1400);
         syn.set_options(&[segment_size]).expect("there is room");
-        let send = |header: TcpHeader| {
-            self.segments
-                .send(&bytes(header, source, sent.to), destination)
+        let path = Path {
+            sockets: &self.segments,
+            destination,
+            source,
         };
-        self.expected.ask(sent, || send(syn)).await??;
         let mut reset = TcpHeader::new(sent.from_port, port, sequence.wrapping_add(1), 0);
         reset.rst = true;
-        // If it is lost the server's kernel forgets the connection by itself.
-        let _ = send(reset);
-        Ok(())
+        // Also when the SYN-ACK comes too late for the check.
+        let mut reset = ResetOnDrop(Some((path, reset)));
+        let outcome = self.expected.ask(sent, || path.send(syn)).await?;
+        if outcome.is_err() {
+            reset.0 = None;
+        }
+        outcome
     }
 
     fn port(&self) -> u16 {
@@ -136,6 +140,32 @@ impl SynSockets {
             let reason = format!("{reason} (says {from})");
             self.expected
                 .answer(&sent, Err(Failure::Unreachable(reason)));
+        }
+    }
+}
+
+/// The way of the segments of a check.
+#[derive(Clone, Copy)]
+struct Path<'a> {
+    sockets: &'a RawSockets,
+    destination: Destination,
+    source: IpAddr,
+}
+
+impl Path<'_> {
+    fn send(self, header: TcpHeader) -> io::Result<()> {
+        let segment = bytes(header, self.source, self.destination.address);
+        self.sockets.send(&segment, self.destination)
+    }
+}
+
+/// Ends the connection that a SYN may have half opened. If the RST is lost the server's kernel forgets it by itself.
+struct ResetOnDrop<'a>(Option<(Path<'a>, TcpHeader)>);
+
+impl Drop for ResetOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some((path, reset)) = self.0.take() {
+            let _ = path.send(reset);
         }
     }
 }

@@ -105,6 +105,33 @@ fn a_flapping_http_server_changes_its_state_no_faster_than_rise_and_fall() {
     assert_eq!(changes(), 2, "{}", lab.log());
 }
 
+#[test]
+fn a_machine_that_comes_back_is_up_when_its_service_is() {
+    let lab = lab(1);
+    let host = lab.real_server(1);
+    let web = HttpServer::start(host, &[8080]);
+    // Its checks alone would take very long to find it dead.
+    let settings = "interval: 500ms, timeout: 400ms, fall: 100";
+    let lb = Daemon::start(&lab, &checking(&lab, settings, "http", &WAYS[..1])).unwrap();
+    let came_up = || lab.log().matches(CAME_UP).count();
+    let before = came_up();
+    let says = |status: &Value, words: &str| {
+        let server = real_server(status, WAYS[0], 1);
+        server["reason"].as_str().unwrap().starts_with(words)
+    };
+    lab.unplug(host);
+    lb.wait_until("web-1 is gone", |it| says(it, "no answer to ARP"))
+        .unwrap();
+    drop(web);
+    lab.plug_in(host);
+    lb.wait_until("web-1 refuses", |it| says(it, "connection refused"))
+        .unwrap();
+    assert_eq!(came_up(), before, "{}", lab.log());
+    let _web = HttpServer::start(host, &[8080]);
+    let is_up = |status: &Value| real_server(status, WAYS[0], 1)["state"] == "up";
+    lb.wait_until("web-1 is up", is_up).unwrap();
+}
+
 /// A name server on all addresses that has no records, and this to say of them (RFC 1035 section 4.1.1, RCODE).
 fn serve_names(host: &Host, code: Arc<AtomicU8>) -> UdpServer {
     let own = [host.v4(), host.v6()].into_iter();
