@@ -17,7 +17,7 @@ use crate::{
     },
     predict,
     session_table::{self, Bucket, Found, Recorded},
-    tables::{BucketV4, BucketV6, State, Tables},
+    tables::{self, BucketV4, BucketV6, State, Tables},
 };
 
 const NONE_IS_UP: Refusal = Refusal::Drop(DropReason::NoRealServer);
@@ -214,9 +214,7 @@ fn buckets_v4<'t>(
     key: &SessionKey<{ session::V4 }>,
     id: u32,
 ) -> Option<[&'t BucketV4; 2]> {
-    let control = tables.control()?;
-    let count = control.sessions.sessions_v4;
-    let [first, second] = session::buckets(key, id, control.secret, count);
+    let [first, second] = tables::bucket_indexes(tables, key, id, |them| them.sessions_v4)?;
     Some([tables.sessions_v4(first)?, tables.sessions_v4(second)?])
 }
 
@@ -226,9 +224,7 @@ fn buckets_v6<'t>(
     key: &SessionKey<{ session::V6 }>,
     id: u32,
 ) -> Option<[&'t BucketV6; 2]> {
-    let control = tables.control()?;
-    let count = control.sessions.sessions_v6;
-    let [first, second] = session::buckets(key, id, control.secret, count);
+    let [first, second] = tables::bucket_indexes(tables, key, id, |them| them.sessions_v6)?;
     Some([tables.sessions_v6(first)?, tables.sessions_v6(second)?])
 }
 

@@ -9,7 +9,7 @@ use lb_common::{
 use crate::{
     parse::Flow,
     session_table::{self, Bucket},
-    tables::{BucketV4, BucketV6, State},
+    tables::{self, BucketV4, BucketV6, State},
 };
 
 /// The binding that a client's sessions stay on, as an offset; `None` if there is none that takes new sessions. The client
@@ -107,9 +107,7 @@ fn buckets_v4<'t>(
     key: &SessionKey<{ session::V4 }>,
     id: u32,
 ) -> Option<[&'t BucketV4; 2]> {
-    let control = tables.control()?;
-    let count = control.sessions.sticky_v4;
-    let [first, second] = session::buckets(key, id, control.secret, count);
+    let [first, second] = tables::bucket_indexes(tables, key, id, |them| them.sticky_v4)?;
     Some([tables.sticky_v4(first)?, tables.sticky_v4(second)?])
 }
 
@@ -119,9 +117,7 @@ fn buckets_v6<'t>(
     key: &SessionKey<{ session::V6 }>,
     id: u32,
 ) -> Option<[&'t BucketV6; 2]> {
-    let control = tables.control()?;
-    let count = control.sessions.sticky_v6;
-    let [first, second] = session::buckets(key, id, control.secret, count);
+    let [first, second] = tables::bucket_indexes(tables, key, id, |them| them.sticky_v6)?;
     Some([tables.sticky_v6(first)?, tables.sticky_v6(second)?])
 }
 

@@ -4,8 +4,8 @@ use core::sync::atomic::AtomicU64;
 
 use lb_common::{
     Binding, Control, Datagram, DropReason, FirstFragment, Interface, PortRange, RealServer,
-    SessionEvent, TableBlock, Vip, VipBucket, VirtualServer,
-    session::{Phase, SLOTS, V4, V6},
+    SessionEvent, SessionKey, SessionTables, TableBlock, Vip, VipBucket, VirtualServer,
+    session::{Phase, SLOTS, V4, V6, buckets},
 };
 
 use crate::{
@@ -121,6 +121,19 @@ pub trait State: Tables {
     }
     /// Calls `step` with the numbers below `times`, one after the other.
     fn repeat(&self, times: u32, step: impl FnMut(u32));
+}
+
+/// Indexes of the two buckets that a key of a virtual server may lie in, of a table with as many buckets as `count` says.
+#[inline(always)]
+pub(crate) fn bucket_indexes<const N: usize>(
+    tables: &impl Tables,
+    key: &SessionKey<N>,
+    virtual_server: u32,
+    count: impl Fn(&SessionTables) -> u32,
+) -> Option<[u32; 2]> {
+    let control = tables.control()?;
+    let count = count(&control.sessions);
+    Some(buckets(key, virtual_server, control.secret, count))
 }
 
 #[cfg(test)]

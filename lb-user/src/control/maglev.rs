@@ -136,14 +136,13 @@ impl Iterator for Permutation {
     }
 }
 
+/// Shares for tests.
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use rstest::rstest;
+pub(super) mod shares {
+    use super::Share;
 
-    use super::*;
-
-    fn shares<'a>(names: &'a [String], weights: &[u16]) -> Vec<Share<'a>> {
+    /// Servers of these weights; each one's value is its index.
+    pub fn shares<'a>(names: &'a [String], weights: &[u16]) -> Vec<Share<'a>> {
         names
             .iter()
             .zip(weights)
@@ -156,9 +155,21 @@ mod tests {
             .collect()
     }
 
-    fn names(n: usize) -> Vec<String> {
+    /// Names for as many servers.
+    pub fn names(n: usize) -> Vec<String> {
         (0..n).map(|i| format!("server-{i:04}")).collect()
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::{
+        shares::{names, shares},
+        *,
+    };
 
     fn counts(table: &[u16], servers: usize) -> Vec<u32> {
         let mut counts = vec![0; servers];

@@ -77,25 +77,14 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::control::maglev::shares::{names, shares};
 
     const MOST: u32 = 1 << 16;
 
     /// The order of servers of these weights; each one's value is its index.
     fn order_of(weights: &[u16], most: u32) -> Vec<u16> {
-        let names: Vec<_> = (0..weights.len())
-            .map(|i| format!("server-{i:04}"))
-            .collect();
-        let shares: Vec<_> = names
-            .iter()
-            .zip(weights)
-            .zip(0..)
-            .map(|((name, &weight), value)| Share {
-                name,
-                weight,
-                value,
-            })
-            .collect();
-        order(&shares, most)
+        let names = names(weights.len());
+        order(&shares(&names, weights), most)
     }
 
     fn counts(order: &[u16], servers: usize) -> Vec<u64> {

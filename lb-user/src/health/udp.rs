@@ -57,7 +57,7 @@ mod tests {
     #[case::any(b"", None, Ok(()))]
     #[case::all(b"pong", Some("pong"), Ok(()))]
     #[case::part(b"\xff\xc3pong\0", Some("pong"), Ok(()))]
-    #[case::large(&[b'x'; 60_000], Some("xxx"), Ok(()))]
+    #[case::large(&[b'.'; 60_000], Some("..."), Ok(()))]
     #[case::other(b"ping", Some("pong"), Err(Failure::Answer("answer without `pong`".to_owned())))]
     #[tokio::test]
     async fn an_answer_passes_if_it_has_what_is_expected(

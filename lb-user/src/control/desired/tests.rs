@@ -324,6 +324,24 @@ fn what_is_not_known_at_all_is_being_looked_up() {
     );
 }
 
+/// A virtual server with these keys. Of the real servers all but d can be reached, and the group `web` is of a and b.
+fn shop(keys: &str) -> VirtualServer {
+    let text = format!(
+        "interfaces: [{{ name: eth0 }}]\n\
+         real_servers: {{ a: 10.9.0.1, b: 10.9.0.2, c: 10.9.0.3, d: 10.9.0.4, s: 10.9.0.3, t: {{ address: 10.9.0.3, weight: 0 }} }}\n\
+         groups: {{ web: [a, b] }}\n\
+         virtual_servers: [{{ name: shop, vip: 10.9.1.1, protocol: tcp, port: 80, {keys} }}]"
+    );
+    let config = Config::parse("lb.yaml", &text).unwrap();
+    let reached = (1..=3).map(|n| (IpAddr::from([10, 9, 0, n]), known(on_link())));
+    let network = View {
+        next_hops: reached.collect(),
+        ..View::default()
+    };
+    let desired = desired(&config, &network, &HashMap::new(), &[], &States::default());
+    desired.virtual_servers["shop"].clone()
+}
+
 #[rstest]
 #[case::all_up("web", 2, "up", 2)]
 #[case::one_drained("web, { server: c, drain: true }", 2, "up", 2)]
@@ -338,27 +356,13 @@ fn a_virtual_server_is_up_while_enough_take_sessions(
     #[case] state: &str,
     #[case] serving: usize,
 ) {
-    let text = format!(
-        "interfaces: [{{ name: eth0 }}]\n\
-         real_servers: {{ a: 10.9.0.1, b: 10.9.0.2, c: 10.9.0.3, d: 10.9.0.4 }}\n\
-         groups: {{ web: [a, b] }}\n\
-         virtual_servers: [{{ name: shop, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [{bind}], minimum_up: {minimum_up} }}]"
-    );
-    let config = Config::parse("lb.yaml", &text).unwrap();
-    let reached = (1..=3).map(|n| (IpAddr::from([10, 9, 0, n]), known(on_link())));
-    let network = View {
-        next_hops: reached.collect(),
-        ..View::default()
-    };
-    let desired = desired(&config, &network, &HashMap::new(), &[], &States::default());
-    let shop = &desired.virtual_servers["shop"];
+    let shop = shop(&format!("bind: [{bind}], minimum_up: {minimum_up}"));
     assert_eq!(
         (shop.state().to_string().as_str(), shop.serving().count()),
         (state, serving)
     );
 }
 
-/// Of the real servers a and b answer, s and t (whose weight is 0) do, and d doesn't.
 #[rstest]
 #[case::not_needed("bind: [a, b], sorry: s", "up", &["a", "b"], "draining")]
 #[case::needed("bind: [d], sorry: s", "down", &["s"], "up")]
@@ -376,19 +380,7 @@ fn the_sorry_server_takes_sessions_while_too_few_others_do(
     #[case] serving: &[&str],
     #[case] of_sorry: &str,
 ) {
-    let text = format!(
-        "interfaces: [{{ name: eth0 }}]\n\
-         real_servers: {{ a: 10.9.0.1, b: 10.9.0.2, s: 10.9.0.3, t: {{ address: 10.9.0.3, weight: 0 }}, d: 10.9.0.4 }}\n\
-         virtual_servers: [{{ name: shop, vip: 10.9.1.1, protocol: tcp, port: 80, {keys} }}]"
-    );
-    let config = Config::parse("lb.yaml", &text).unwrap();
-    let reached = (1..=3).map(|n| (IpAddr::from([10, 9, 0, n]), known(on_link())));
-    let network = View {
-        next_hops: reached.collect(),
-        ..View::default()
-    };
-    let desired = desired(&config, &network, &HashMap::new(), &[], &States::default());
-    let shop = &desired.virtual_servers["shop"];
+    let shop = shop(keys);
     let takes: Vec<_> = shop.serving().map(|(name, _)| name).collect();
     assert_eq!(
         (shop.state().to_string().as_str(), takes.as_slice()),
