@@ -86,6 +86,8 @@ pub struct RealServer {
 pub struct Check {
     /// As in the configuration.
     pub kind: String,
+    /// Where it is sent: `10.9.1.1:80 through web-1`, or the real server's own address.
+    pub target: String,
     /// Whether it passed.
     pub ok: bool,
     /// How long it took.
@@ -132,6 +134,7 @@ mod tests {
         let traffic = Traffic::default();
         let check = Check {
             kind: "arp".to_owned(),
+            target: "10.9.0.11".to_owned(),
             ok: true,
             latency_us: 1,
             message: String::new(),
@@ -188,7 +191,10 @@ mod tests {
             ),
             (&virtual_server["sessions"], "active total per_second"),
             (&real_server["sessions"], "active total per_second"),
-            (&real_server["checks"][0], "kind ok latency_us message"),
+            (
+                &real_server["checks"][0],
+                "kind target ok latency_us message",
+            ),
             (&status["drops"], "too_big"),
         ] {
             for key in keys.split(' ') {

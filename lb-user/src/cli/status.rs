@@ -165,7 +165,7 @@ mod tests {
                         {
                             "name": "web-1", "address": "10.9.0.11", "weight": 1000, "state": "down",
                             "reason": "no answer to ARP for 10.9.0.11 on eth0", "sorry": false,
-                            "checks": [{ "kind": "arp", "ok": false, "latency_us": 0, "message": "not checked yet" }],
+                            "checks": [{ "kind": "arp", "target": "10.9.0.11", "ok": false, "latency_us": 0, "message": "not checked yet" }],
                             "sessions": { "active": 0, "total": 0, "per_second": 0 },
                             "packets": 7, "bytes": 8, "packets_per_second": 0, "bits_per_second": 0,
                         },
@@ -173,10 +173,10 @@ mod tests {
                             "name": "web-2", "address": "10.9.0.12", "weight": 1, "state": "up",
                             "reason": "", "sorry": false,
                             "checks": [
-                                { "kind": "arp", "ok": true, "latency_us": 215, "message": "" },
-                                { "kind": "http", "ok": true, "latency_us": 12345, "message": "" },
+                                { "kind": "arp", "target": "10.9.0.11", "ok": true, "latency_us": 215, "message": "" },
+                                { "kind": "http", "target": "10.9.1.1:80 through web-2", "ok": true, "latency_us": 12345, "message": "" },
                                 {
-                                    "kind": "syn", "ok": false, "latency_us": 0,
+                                    "kind": "syn", "target": "10.9.1.1:80 through web-2", "ok": false, "latency_us": 0,
                                     "message": "no SYN-ACK (1 in a row, down after 3)",
                                 },
                             ],

@@ -140,6 +140,21 @@ pub struct Link {
     pub outer_source: Option<IpNet>,
 }
 
+impl Link {
+    const fn outer_header(&self) -> u32 {
+        match self.outer_source {
+            None => 0,
+            Some(IpNet::V4(_)) => OUTER_V4,
+            Some(IpNet::V6(_)) => OUTER_V6,
+        }
+    }
+
+    /// The largest IP packet of a client, in bytes, that fits inside what headers there are.
+    pub const fn room(&self) -> u32 {
+        self.mtu - self.outer_header()
+    }
+}
+
 /// How each address was last reached, by each way to forward.
 pub type LastKnownLinks = HashMap<(IpAddr, Forward), Link>;
 
@@ -189,14 +204,7 @@ pub fn desired(
             .iter()
             .filter(|it| it.virtual_server == virtual_server.name)
             .map(|unbound| {
-                // Its name may have been given to another machine.
-                let known = config.real_servers.get(&unbound.server);
-                let known = known.filter(|server| server.address == unbound.address);
-                let server = RealServer {
-                    address: unbound.address,
-                    weight: 0,
-                    mac: known.and_then(|server| server.mac),
-                };
+                let server = real_server(config, &unbound.server, unbound.address);
                 (
                     unbound.server.clone(),
                     member(&unbound.server, &server, 0, true),
@@ -231,6 +239,18 @@ pub fn desired(
     });
     Desired {
         virtual_servers: virtual_servers.collect(),
+    }
+}
+
+/// The real server with this name and address, which may not be in the configuration any more. It has no weight.
+pub fn real_server(config: &Config, name: &str, address: IpAddr) -> RealServer {
+    let known = config.real_servers.get(name);
+    // Its name may have been given to another machine.
+    let known = known.filter(|server| server.address == address);
+    RealServer {
+        address,
+        weight: 0,
+        mac: known.and_then(|server| server.mac),
     }
 }
 
@@ -320,12 +340,7 @@ fn with_room(link: Link, vip: IpAddr, server: IpAddr) -> Result<Link, String> {
         IpAddr::V4(_) => LEAST_MTU_V4,
         IpAddr::V6(_) => LEAST_MTU_V6,
     };
-    let outer = match link.outer_source {
-        None => 0,
-        Some(IpNet::V4(_)) => OUTER_V4,
-        Some(IpNet::V6(_)) => OUTER_V6,
-    };
-    let least = inner + outer;
+    let least = inner + link.outer_header();
     if link.mtu < least {
         return Err(format!(
             "the MTU towards {server} is {}: VIP {vip} needs {least} or more",

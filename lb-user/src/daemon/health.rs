@@ -1,11 +1,6 @@
 //! What the daemon does about health checks: it says what is to be checked, and follows what comes of it.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 use tokio::sync::{mpsc, watch};
@@ -14,20 +9,17 @@ use tracing::error;
 use super::{routes::Surroundings, send_if_new, steered::Steered};
 use crate::{
     api::status,
-    config,
+    config::{self, Config, Via},
     control::{Platform, Reconciler, response_time::AllResponseTimes},
-    health::{self, Check, Checks, Failure, Outcome, Outcomes, Path, Route, State, States},
+    health::{self, Check, Checks, Outcome, Outcomes, Path, Route, State, States},
 };
-
-/// What is in the way of checks by the data path may be gone a little later.
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Health checks, from the daemon's side.
 pub struct Health {
     /// Those that go by the host's own routes.
     checks: watch::Sender<Checks>,
-    /// Those that go by the data path, once there are any; or when that was tried last, and why it failed.
-    steered: Result<Steered, (Option<Instant>, String)>,
+    /// Those that go by the data path, while there are any.
+    steered: Option<Steered>,
     /// How many paths those may have.
     paths: u32,
     tell: Outcomes,
@@ -53,7 +45,7 @@ impl Health {
         health::run(receiver, tell.clone())?;
         Ok(Self {
             checks,
-            steered: Err((None, String::new())),
+            steered: None,
             paths,
             tell,
             outcomes,
@@ -75,6 +67,9 @@ impl Health {
         let mut own = Checks::new();
         let mut steered = Vec::new();
         for check in self.checked.keys() {
+            if now.is_gone(check) {
+                self.states.forget(check);
+            }
             match (check.path, check.what.via()) {
                 (Some(path), _) => steered.push((Arc::clone(check), path)),
                 (None, Some(_)) => drop(own.insert(Arc::clone(check), Route::Host)),
@@ -85,21 +80,27 @@ impl Health {
         self.steer(&steered, now);
     }
 
+    /// Makes the place that checks by the data path are sent from, if `config` has any and it isn't there.
+    ///
+    /// # Errors
+    /// Those of the kernel: it is too old, or has no veth devices.
+    pub fn prepare(&mut self, config: &Config) -> Result<()> {
+        if self.steered.is_none() && has_steered_checks(config) {
+            let steered = Steered::start(self.tell.clone(), self.paths);
+            self.steered = Some(steered.context("no health checks by the data path")?);
+        }
+        Ok(())
+    }
+
     /// Goes on with these checks by the data path.
     fn steer(&mut self, checks: &[(Arc<Check>, Path)], now: &Surroundings<'_>) {
-        if self.steered.is_err() && checks.is_empty() {
+        let Some(steered) = &mut self.steered else {
+            return;
+        };
+        if !has_steered_checks(now.config) {
+            self.steered = None;
             return;
         }
-        let steered = match self.steered() {
-            Ok(steered) => steered,
-            Err(reason) => {
-                for (check, _) in checks {
-                    let failure = Failure::Unsent(reason.clone());
-                    self.states.record(check, Err(failure));
-                }
-                return;
-            }
-        };
         let paths = checks.iter().map(|(check, path)| {
             let server = check.server.clone();
             (server, check.address, path.forward)
@@ -111,42 +112,22 @@ impl Health {
         });
         let routes: Checks = routes.collect();
         let interfaces = now.interfaces(&routes);
-        let waiting = routes.iter().filter(|(_, route)| **route == Route::Wait);
-        let waiting: Vec<_> = waiting.map(|(check, _)| Arc::clone(check)).collect();
         if let Err(error) = steered.send(routes, interfaces) {
             error!("{error:#}");
         }
-        waiting.iter().for_each(|check| self.states.forget(check));
-    }
-
-    /// The place that checks by the data path are sent from, made when the first is.
-    fn steered(&mut self) -> Result<&mut Steered, String> {
-        if let Err((at, reason)) = &self.steered
-            && at.is_some_and(|at| at.elapsed() < TRY_AGAIN_AFTER)
-        {
-            return Err(reason.clone());
-        }
-        if self.steered.is_err() {
-            let started = Steered::start(self.tell.clone(), self.paths);
-            self.steered = started.map_err(|error| {
-                error!("no health checks by the data path: {error:#}");
-                (Some(Instant::now()), format!("{error:#}"))
-            });
-        }
-        self.steered.as_mut().map_err(|(_, reason)| reason.clone())
     }
 
     /// Waits for the next outcomes and takes them in. Whether a real server's state has changed, or the reason for
     /// it.
-    pub async fn follow(&mut self, response_times: &mut AllResponseTimes) -> Result<bool> {
+    pub async fn follow(&mut self, response_times: &mut AllResponseTimes) -> bool {
         let first = self.outcomes.recv().await;
-        let first = first.context("health checks have ended")?;
+        let first = first.expect("one who may tell is here");
         let mut changed = self.record(first, response_times);
         // A switch that fails takes many servers along: that is one change, not many.
         while let Ok(next) = self.outcomes.try_recv() {
             changed |= self.record(next, response_times);
         }
-        Ok(changed)
+        changed
     }
 
     fn record(
@@ -189,10 +170,19 @@ impl Health {
 fn shown(check: &Check, state: &State) -> status::Check {
     status::Check {
         kind: check.what.to_string(),
+        target: check.target().to_string(),
         ok: state.passed(),
         latency_us: state.latency().unwrap_or_default().as_micros() as u64,
         message: state.message(check),
     }
+}
+
+fn has_steered_checks(config: &Config) -> bool {
+    let mut checks = config
+        .virtual_servers
+        .iter()
+        .flat_map(|it| &it.health.checks);
+    checks.any(|check| check.via() == Some(Via::Vip))
 }
 
 /// The last check of a list is that which is timed: what a client sees of a server comes after what is below it.
@@ -228,7 +218,6 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Config,
         control::desired::{LastKnownLinks, Unbound},
         net::View,
     };

@@ -164,6 +164,7 @@ impl Daemon {
             pins,
         };
         let config = Rc::clone(&daemon.config);
+        daemon.health.prepare(&config)?;
         let _ = timeout(FIRST_ANSWERS, daemon.first_answers(&config)).await;
         daemon.reconcile(&config)?;
         daemon.balancer.pin(&daemon.pins)?;
@@ -187,7 +188,7 @@ impl Daemon {
                     self.follow_network();
                 }
                 changed = self.health.follow(&mut self.response_times) => {
-                    if changed? {
+                    if changed {
                         self.reconcile_again();
                     }
                 }
@@ -227,11 +228,7 @@ impl Daemon {
                     Ok(()) => self.watch(config, &[]),
                     Err(_) => return,
                 },
-                followed = self.health.follow(&mut self.response_times) => {
-                    if followed.is_err() {
-                        return;
-                    }
-                }
+                _ = self.health.follow(&mut self.response_times) => {}
             }
         }
     }
@@ -371,15 +368,19 @@ impl Daemon {
                 interface.name
             );
         }
-        self.watch(&next, &[]);
         // What may fail comes first, what takes something away last.
+        self.health.prepare(&next)?;
         let applied = self.attach(&next).and_then(|()| self.reconcile(&next));
         match applied {
             Ok(()) => {
                 self.reconciler.tables().set_limits(&next.limits);
                 self.config = Rc::new(next);
             }
-            Err(_) => self.watch(&Rc::clone(&self.config), &[]),
+            Err(_) => {
+                let config = Rc::clone(&self.config);
+                let unbound = self.sessions.unbound(&self.reconciler, &config);
+                self.watch(&config, &unbound);
+            }
         }
         if let Err(error) = self.settle_interfaces() {
             warn!("{error:#}");

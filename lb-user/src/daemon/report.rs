@@ -22,6 +22,7 @@ use crate::{
     },
     config,
     control::{Desired, State, desired::Member},
+    health,
 };
 
 impl Daemon {
@@ -192,26 +193,37 @@ fn unless_unreadable<T: Default>(map: &str, read: Result<T, MapError>) -> T {
     })
 }
 
+/// A reason that changes while the state stays is told no more often: it may change with each health check.
+const REASONS_EVERY: Duration = Duration::from_secs(60);
+
 /// What changes its state, for the log.
 #[derive(Default)]
 pub struct Changes {
-    /// Since when real servers are in their states, by the names of virtual server and real server.
-    since: HashMap<(String, String), Instant>,
+    /// What was told of real servers, by the names of virtual server and real server.
+    told: HashMap<(String, String), Told>,
+}
+
+/// What the log says of a real server.
+#[derive(Clone, Copy)]
+struct Told {
+    /// Since when it is in its state.
+    since: Instant,
+    /// When it was said that the reason for that has changed.
+    reason_changed: Option<Instant>,
 }
 
 impl Changes {
     /// Logs what is up, down or draining `now` and wasn't before.
     pub fn log(&mut self, before: &Desired, next: &Desired, now: Instant) {
-        let mut since = HashMap::new();
+        let mut told = HashMap::new();
         for (name, server) in &next.virtual_servers {
             let old = before.virtual_servers.get(name);
             for (member_name, member) in &server.members {
                 let key = (name.clone(), member_name.clone());
                 let old = old.and_then(|old| old.members.get(member_name));
-                let old = old.zip(self.since.get(&key).copied());
-                log_member(&key, old, member, now);
-                let same = old.filter(|(old, _)| old.state() == member.state());
-                since.insert(key, same.map_or(now, |(_, since)| since));
+                let old = old.zip(self.told.get(&key).copied());
+                let now = tell(&key, old, member, now);
+                told.insert(key, now);
             }
             let state = server.state();
             if old.map(|old| old.state()) != Some(state) {
@@ -229,29 +241,56 @@ impl Changes {
                 info!(virtual_server = %name, "gone, with its sessions");
             }
         }
-        self.since = since;
+        self.told = told;
     }
 }
 
-fn log_member(
+/// Logs a state of a real server that is new, or the reason for it. What the log says of it then.
+fn tell(
     (virtual_server, real_server): &(String, String),
-    before: Option<(&Member, Instant)>,
+    before: Option<(&Member, Told)>,
     member: &Member,
     now: Instant,
-) {
+) -> Told {
     let state = member.state();
     let reason = member.link.as_ref().err();
-    let lasted = match before {
-        Some((before, since)) if before.state() != state => {
-            let lasted = shown(now.duration_since(since));
-            format!(" ({} for {lasted})", before.state())
+    let new = Told {
+        since: now,
+        reason_changed: None,
+    };
+    let (lasted, told) = match before {
+        None => (String::new(), new),
+        Some((before, told)) if before.state() != state => {
+            let lasted = shown(now.duration_since(told.since));
+            (format!(" ({} for {lasted})", before.state()), new)
         }
-        Some((before, _)) if before.link.as_ref().err() == reason => return,
-        _ => String::new(),
+        Some((before, told)) => {
+            let old = before.link.as_ref().err();
+            if old == reason || !told.may_tell_reason(old, now) {
+                return told;
+            }
+            let reason_changed = Some(now);
+            (
+                String::new(),
+                Told {
+                    reason_changed,
+                    ..told
+                },
+            )
+        }
     };
     match reason {
         Some(reason) => warn!(%virtual_server, %real_server, "down{lasted}: {reason}"),
         None => info!(%virtual_server, %real_server, "{state}{lasted}"),
+    }
+    told
+}
+
+impl Told {
+    fn may_tell_reason(self, before: Option<&String>, now: Instant) -> bool {
+        let is_long_ago = |at| now.duration_since(at) >= REASONS_EVERY;
+        before.is_some_and(|before| before == health::NOT_CHECKED)
+            || self.reason_changed.is_none_or(is_long_ago)
     }
 }
 
@@ -271,6 +310,34 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[test]
+    fn a_reason_that_alternates_is_told_once_a_minute() {
+        let start = Instant::now();
+        let key = ("shop".to_owned(), "web-1".to_owned());
+        let member = |reason: &str| Member {
+            address: [10, 9, 0, 11].into(),
+            weight: 1,
+            share: 1,
+            drain: false,
+            link: Err(reason.to_owned()),
+        };
+        let mut before = member(health::NOT_CHECKED);
+        let mut told = tell(&key, None, &before, start);
+        assert_eq!(told.reason_changed, None);
+        let mut times = Vec::new();
+        for second in 1..=200 {
+            let next = member(["status 502", "status 503"][second % 2]);
+            let now = start + Duration::from_secs(second as u64);
+            let after = tell(&key, Some((&before, told)), &next, now);
+            if after.reason_changed != told.reason_changed {
+                times.push(second);
+            }
+            (before, told) = (next, after);
+            assert_eq!(told.since, start);
+        }
+        assert_eq!(times, [1, 61, 121, 181]);
+    }
 
     #[rstest]
     #[case(2_449, "2.4s")]

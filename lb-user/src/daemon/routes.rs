@@ -5,14 +5,12 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use lb_common::real_server::{OUTER_V4, OUTER_V6};
-
 use super::steered::Steered;
 use crate::{
     config::{Config, RealServer},
-    control::desired::{self, LastKnownLinks, Link, Unbound},
+    control::desired::{self, LastKnownLinks, Unbound},
     health::{Check, Checks, Path, Route, Segment, Steering},
-    net::{View, Way},
+    net::{Unreachable, View, Way},
 };
 
 /// What the ways of checks depend on.
@@ -28,6 +26,13 @@ pub struct Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
+    /// Whether a check's real server, or the router to it, doesn't answer ARP or neighbour solicitations.
+    pub fn is_gone(&self, check: &Check) -> bool {
+        let next_hop = self.network.next_hops.get(&check.address);
+        matches!(next_hop, Some(Err(Unreachable::NoAnswer { .. })))
+            && self.real_server(check).mac.is_none()
+    }
+
     /// The way of a check that goes to a segment.
     pub fn segment(&self, check: &Check) -> Route {
         let Some(way) = self.way(check.address) else {
@@ -73,7 +78,7 @@ impl Surroundings<'_> {
             Ok(mark) => Route::Steered(Steering {
                 mark,
                 source,
-                mtu: room(&link),
+                mtu: link.room(),
             }),
             Err(error) => Route::None(error.to_string()),
         }
@@ -111,16 +116,8 @@ impl Surroundings<'_> {
         }
     }
 
-    /// The real server that is checked, which may not be in the configuration any more.
     fn real_server(&self, check: &Check) -> RealServer {
-        let known = self.config.real_servers.get(&check.server);
-        // Its name may have been given to another machine.
-        let known = known.filter(|server| server.address == check.address);
-        RealServer {
-            address: check.address,
-            weight: 0,
-            mac: known.and_then(|server| server.mac),
-        }
+        desired::real_server(self.config, &check.server, check.address)
     }
 
     /// An address of this host that a real server can answer to from the VIP: that which the kernel prefers towards the
@@ -147,14 +144,4 @@ fn is_global(address: IpAddr) -> bool {
         IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
         IpAddr::V6(address) => address != Ipv6Addr::LOCALHOST && !address.is_unicast_link_local(),
     }
-}
-
-/// How long an IP packet may be that takes a link.
-fn room(link: &Link) -> u32 {
-    let outer = match link.outer_source {
-        None => 0,
-        Some(source) if source.addr().is_ipv4() => OUTER_V4,
-        Some(_) => OUTER_V6,
-    };
-    link.mtu - outer
 }

@@ -1,30 +1,33 @@
 //! Health checks by the data path: each real server's path, and the thread that sends them there.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     net::IpAddr,
 };
 
 use anyhow::{Context, Result};
+use lb_common::RealServer;
 use tokio::sync::watch;
 
 use super::send_if_new;
 use crate::{
     config::Forward,
     control::{desired::Link, reconcile::real_server},
-    dataplane::Steering,
+    dataplane::SteeringPrograms,
     health::{self, Checks, Outcomes},
 };
 
-/// A path: the real server's name and address, and how packets are forwarded to it.
-pub type Path = (String, IpAddr, Forward);
+/// Whom a path leads to: the real server's name and address, and how packets are forwarded to it.
+pub type PathTo = (String, IpAddr, Forward);
 
 /// Checks that are steered.
 pub struct Steered {
     checks: watch::Sender<Checks>,
-    steering: Steering,
-    indexes: HashMap<Path, u32>,
-    free: BTreeSet<u32>,
+    programs: SteeringPrograms,
+    /// Each path's index, and what is there.
+    paths: HashMap<PathTo, (u32, RealServer)>,
+    /// That which was in use last comes last: a check may still be on its way there.
+    free: VecDeque<u32>,
 }
 
 /// Why there is no index for a path.
@@ -38,46 +41,48 @@ impl Steered {
     /// # Errors
     /// Those of the kernel: not root, no veth devices.
     pub fn start(outcomes: Outcomes, paths: u32) -> Result<Self> {
+        SteeringPrograms::require_kernel()?;
         let identifier = getrandom::u32().context("can't get a random number")? as u16;
         let (checks, receiver) = watch::channel(Checks::new());
-        let (mut steering, device) =
+        let (mut programs, device) =
             health::run_steered(receiver, outcomes, identifier, move |device| {
-                let mut steering = Steering::load(device.ifindex, identifier, paths)?;
-                steering.label(health::INNER)?;
-                anyhow::Ok((steering, device.clone()))
+                let mut programs = SteeringPrograms::load(device.ifindex, identifier, paths)?;
+                programs.label(health::INNER)?;
+                anyhow::Ok((programs, device.clone()))
             })?;
-        steering.steer(&device.name)?;
+        programs.steer(&device.name)?;
         Ok(Self {
             checks,
-            steering,
-            indexes: HashMap::new(),
+            programs,
+            paths: HashMap::new(),
             // A packet without a mark has no path.
             free: (1..paths).collect(),
         })
     }
 
     /// Goes on with these paths and no others.
-    pub fn keep(&mut self, paths: &BTreeSet<Path>) {
-        let gone = self.indexes.extract_if(|path, _| !paths.contains(path));
-        self.free.extend(gone.map(|(_, index)| index));
+    pub fn keep(&mut self, paths: &BTreeSet<PathTo>) {
+        let gone = self.paths.extract_if(|path, _| !paths.contains(path));
+        self.free.extend(gone.map(|(_, (index, _))| index));
     }
 
-    /// The index of a path, which leads there from now on.
+    /// The index of a path. One that leads elsewhere than before has another index.
     ///
     /// # Errors
     /// [`TooManyPaths`].
-    pub fn path(&mut self, path: &Path, link: &Link) -> Result<u32, TooManyPaths> {
-        let index = match self.indexes.get(path) {
-            Some(&index) => index,
-            None => {
-                let free = self.free.pop_first().ok_or(TooManyPaths)?;
-                self.indexes.insert(path.clone(), free);
-                free
-            }
-        };
-        let (name, address, _) = path;
-        self.steering
-            .set_path(index, real_server(name, *address, link));
+    pub fn path(&mut self, to: &PathTo, link: &Link) -> Result<u32, TooManyPaths> {
+        let (name, address, _) = to;
+        let entry = real_server(name, *address, link);
+        let before = self.paths.get(to).copied();
+        if let Some((index, same)) = before
+            && same == entry
+        {
+            return Ok(index);
+        }
+        let index = self.free.pop_front().ok_or(TooManyPaths)?;
+        self.programs.set_path(index, entry);
+        self.paths.insert(to.clone(), (index, entry));
+        self.free.extend(before.map(|(index, _)| index));
         Ok(index)
     }
 
@@ -87,8 +92,8 @@ impl Steered {
     /// The kernel's.
     pub fn send(&mut self, checks: Checks, interfaces: BTreeMap<String, u32>) -> Result<()> {
         let vips = checks.keys().map(|check| check.destination()).collect();
-        self.steering.set_vips(vips)?;
-        self.steering.collect_from(interfaces);
+        self.programs.set_vips(vips)?;
+        self.programs.collect_from(interfaces);
         send_if_new(&self.checks, checks);
         Ok(())
     }

@@ -18,5 +18,5 @@ pub use load::LoadError;
 pub use object::{Object, Program};
 pub use pins::{PinError, Pins};
 pub use sessions::SessionTables;
-pub use steering::Steering;
+pub use steering::SteeringPrograms;
 pub use tables::{Sizes, Tables};

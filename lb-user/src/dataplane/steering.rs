@@ -52,7 +52,7 @@ pub enum SteeringError {
 }
 
 /// The programs, and what they read.
-pub struct Steering {
+pub struct SteeringPrograms {
     ebpf: Ebpf,
     paths: Array<RealServer>,
     checked_vips: HashMap<MapData, [u8; 16], u8>,
@@ -67,17 +67,25 @@ struct Collecting {
     link: Option<SchedClassifierLinkId>,
 }
 
-impl Steering {
+impl SteeringPrograms {
+    /// Whether this kernel has links of tc programs (TCX), which go with the process: filters would stay.
+    ///
+    /// # Errors
+    /// [`SteeringError::TooOld`].
+    pub fn require_kernel() -> Result<(), SteeringError> {
+        let is_old = |version| version < KernelVersion::new(6, 6, 0);
+        if KernelVersion::current().is_ok_and(is_old) {
+            return Err(SteeringError::TooOld);
+        }
+        Ok(())
+    }
+
     /// Loads the programs, for this many paths. `outer` is the index of the host's device that leads to the namespace that
     /// checks are sent in, and `echo_identifier` that of their echo requests.
     ///
     /// # Errors
     /// Those of the kernel.
     pub fn load(outer: u32, echo_identifier: u16, paths: u32) -> Result<Self, SteeringError> {
-        // Links of tc programs (TCX), which go with the process: filters would stay.
-        if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0)) {
-            return Err(SteeringError::TooOld);
-        }
         let mut ebpf = EbpfLoader::new()
             .override_global("DEVICE", &outer, true)
             .override_global("ECHO_IDENTIFIER", &echo_identifier, true)
@@ -142,9 +150,7 @@ impl Steering {
 
     /// Makes an index lead to a real server.
     pub fn set_path(&self, index: u32, server: RealServer) {
-        if self.paths.get(index) != server {
-            self.paths.set(index, server);
-        }
+        self.paths.set(index, server);
     }
 
     /// Collects answers from these VIPs and no others.
@@ -153,13 +159,17 @@ impl Steering {
     /// Those of the kernel: there are too many.
     pub fn set_vips(&mut self, vips: BTreeSet<IpAddr>) -> Result<(), SteeringError> {
         let key = |vip: IpAddr| bytemuck::cast(Address::from(vip));
-        for &gone in self.vips.difference(&vips) {
-            self.checked_vips.remove(&key(gone))?;
+        let gone: Vec<_> = self.vips.difference(&vips).copied().collect();
+        for vip in gone {
+            self.checked_vips.remove(&key(vip))?;
+            self.vips.remove(&vip);
         }
-        for &new in vips.difference(&self.vips) {
-            self.checked_vips.insert(key(new), 1, 0)?;
+        for vip in vips {
+            if !self.vips.contains(&vip) {
+                self.checked_vips.insert(key(vip), 1, 0)?;
+                self.vips.insert(vip);
+            }
         }
-        self.vips = vips;
         Ok(())
     }
 

@@ -70,9 +70,14 @@ impl Check {
         self.path.map_or(self.address, |path| path.vip)
     }
 
+    /// Where it is sent, as a person would say it.
+    pub const fn target(&self) -> impl fmt::Display {
+        Target(self)
+    }
+
     /// What a person would say of a failure.
     pub fn explain(&self, failure: &Failure) -> String {
-        let target = Target(self);
+        let target = self.target();
         match failure {
             Failure::Silence(answer) => {
                 format!("no {answer} from {target} in {:?}", self.timeout)
@@ -80,6 +85,7 @@ impl Check {
             Failure::Refused => format!("connection refused by {target}"),
             Failure::Unreachable(reason) => format!("{target} is unreachable: {reason}"),
             Failure::Answer(answer) => format!("{answer} from {target}"),
+            Failure::Impossible(reason) => format!("can't check {target}: {reason}"),
             Failure::Unsent(reason) => format!("can't send to {target}: {reason}"),
         }
     }
@@ -116,6 +122,8 @@ pub enum Failure {
     Unreachable(String),
     /// The wrong answer came: `status 503 (expected 200-399)`.
     Answer(String),
-    /// This host couldn't send it, for a reason of its own.
+    /// It can't pass, for this reason, until somebody changes the configuration or the network.
+    Impossible(String),
+    /// This host couldn't send it for want of something: sockets, ports, memory. That tells nothing of the real server.
     Unsent(String),
 }

@@ -61,7 +61,7 @@ impl EchoSockets {
         if let (Some(size), Some(steering)) = (size, destination.steering)
             && u32::from(size) > steering.mtu
         {
-            return Err(Failure::Unreachable(format!(
+            return Err(Failure::Impossible(format!(
                 "an echo request of {size} bytes does not fit the MTU of {} on the way",
                 steering.mtu
             )));

@@ -31,4 +31,4 @@ pub use check::{Check, Failure, Outcome, Path};
 pub use destination::{Route, Steering};
 pub use namespace::{INNER, NamespaceError, OuterDevice};
 pub use run::{Checks, Outcomes, StartError, run, run_steered};
-pub use states::{State, States};
+pub use states::{NOT_CHECKED, State, States};

@@ -21,7 +21,7 @@ use netlink_packet_route::{
     link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute},
 };
 use nix::sched::{CloneFlags, unshare};
-use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{AddressAddRequest, Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 /// The device inside.
 pub const INNER: &str = "health";
@@ -52,7 +52,8 @@ pub enum NamespaceError {
 /// The namespace of the calling thread, from now on.
 pub(super) struct Namespace {
     handle: Handle,
-    device: u32,
+    /// The loopback device has the addresses: the device to the host would lose its routes with its last one.
+    loopback: u32,
     addresses: BTreeSet<IpAddr>,
 }
 
@@ -116,48 +117,52 @@ impl Namespace {
             .build();
         let up = inner.link().set(up).execute().await;
         up.map_err(netlink(DEVICES))?;
+        let loopback = index(&inner, "lo").await.map_err(netlink(DEVICES))?;
+        let up = LinkUnspec::new_with_index(loopback).up().build();
+        let up = inner.link().set(up).execute().await;
+        up.map_err(netlink(DEVICES))?;
+        let routed = route_everything(&inner, device).await;
+        routed.map_err(netlink(DEVICES))?;
         let namespace = Self {
             handle: inner,
-            device,
+            loopback,
             addresses: BTreeSet::new(),
         };
-        namespace
-            .route_everything()
-            .await
-            .map_err(netlink(DEVICES))?;
         Ok((namespace, OuterDevice { name, ifindex }))
     }
 
-    async fn route_everything(&self) -> Result<(), rtnetlink::Error> {
-        let v4 = RouteMessageBuilder::<Ipv4Addr>::new().output_interface(self.device);
-        self.handle.route().add(v4.build()).execute().await?;
-        let v6 = RouteMessageBuilder::<Ipv6Addr>::new().output_interface(self.device);
-        // Where IPv6 is switched off its checks will say so.
-        let _ = self.handle.route().add(v6.build()).execute().await;
-        Ok(())
-    }
-
-    /// Lets checks come from these addresses of the host.
+    /// Lets checks come from these addresses of the host, and from no others: one that the host has given up may be a
+    /// VIP now.
     ///
     /// # Errors
     /// The kernel's.
     pub(super) async fn use_addresses(
         &mut self,
-        addresses: BTreeSet<IpAddr>,
+        addresses: &BTreeSet<IpAddr>,
     ) -> Result<(), NamespaceError> {
-        for &address in addresses.difference(&self.addresses) {
-            let bits = if address.is_ipv4() { 32 } else { 128 };
-            let mut request = self.handle.address().add(self.device, address, bits);
-            // It is in use elsewhere, and nobody here needs to ask.
-            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
-            let added = request.replace().execute().await;
-            added.map_err(|error| NamespaceError::Netlink {
-                what: "take an address for health checks",
-                error,
-            })?;
+        let netlink = |what| move |error| NamespaceError::Netlink { what, error };
+        for address in self.addresses.clone().difference(addresses) {
+            let message = self.request(*address).message_mut().clone();
+            let removed = self.handle.address().del(message).execute().await;
+            removed.map_err(netlink("give up an address of health checks"))?;
+            self.addresses.remove(address);
         }
-        self.addresses.extend(addresses);
+        for &address in addresses {
+            if !self.addresses.contains(&address) {
+                let added = self.request(address).replace().execute().await;
+                added.map_err(netlink("take an address for health checks"))?;
+                self.addresses.insert(address);
+            }
+        }
         Ok(())
+    }
+
+    fn request(&self, address: IpAddr) -> AddressAddRequest {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let mut request = self.handle.address().add(self.loopback, address, bits);
+        // It is in use elsewhere, and nobody here needs to ask.
+        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        request
     }
 }
 
@@ -165,6 +170,15 @@ fn connection() -> io::Result<Handle> {
     let (connection, handle, _) = rtnetlink::new_connection()?;
     tokio::spawn(connection);
     Ok(handle)
+}
+
+async fn route_everything(handle: &Handle, device: u32) -> Result<(), rtnetlink::Error> {
+    let v4 = RouteMessageBuilder::<Ipv4Addr>::new().output_interface(device);
+    handle.route().add(v4.build()).execute().await?;
+    let v6 = RouteMessageBuilder::<Ipv6Addr>::new().output_interface(device);
+    // Where IPv6 is switched off its checks will say so.
+    let _ = handle.route().add(v6.build()).execute().await;
+    Ok(())
 }
 
 async fn index(handle: &Handle, name: &str) -> Result<u32, rtnetlink::Error> {

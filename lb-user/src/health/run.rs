@@ -173,7 +173,7 @@ impl Place {
                             arp.forget();
                         }
                         if let Some(namespace) = &mut namespace
-                            && let Err(error) = namespace.use_addresses(sources).await
+                            && let Err(error) = namespace.use_addresses(&sources).await
                         {
                             warn!("{error}");
                         }
@@ -219,7 +219,7 @@ impl Place {
                 let arp = self.arp.as_ref().expect("segments are the host's");
                 return arp.ask(segment, check.address, mac, awaited).await;
             }
-            Route::None(reason) => return Err(Failure::Unsent(reason)),
+            Route::None(reason) => return Err(Failure::Impossible(reason)),
         };
         let destination = Destination {
             address: check.destination(),

@@ -8,7 +8,7 @@ use super::{Check, Failure, Outcome};
 use crate::config::VirtualServer;
 
 /// What is said of a check that has never been sent.
-const NOT_CHECKED: &str = "not checked yet";
+pub const NOT_CHECKED: &str = "not checked yet";
 
 /// The states of all checks.
 #[derive(Debug, Default)]
@@ -52,9 +52,10 @@ impl States {
             .collect();
     }
 
-    /// A check can't be sent, because there is no way to its real server. Who comes back is asked before it is up.
+    /// A check's real server is gone from the network. If it comes back it is asked before it is up: a machine that has
+    /// rebooted is there before its service.
     pub fn forget(&mut self, check: &Check) {
-        if let Some(state) = self.0.get_mut(check) {
+        if let Some(state) = self.0.get_mut(check).filter(|state| state.is_up()) {
             *state = State::new(false);
         }
     }
@@ -329,6 +330,27 @@ mod tests {
                 .unwrap_err(),
             "can't send to 10.9.0.11: too many open files"
         );
+    }
+
+    #[test]
+    fn a_server_that_is_gone_is_asked_before_it_is_up_again() {
+        let check = check(2, 3);
+        let mut states = States::default();
+        let is_up = |states: &States| states.get(&check).unwrap().is_up();
+        states.set([(Arc::clone(&check), true)].into_iter());
+        states.record(&check, outcome(false));
+        states.forget(&check);
+        assert!(!is_up(&states));
+        assert!(states.record(&check, outcome(true)));
+        assert!(is_up(&states));
+        // One that was found dead stays so, and is no news again and again.
+        for _ in 0..3 {
+            states.record(&check, outcome(false));
+        }
+        states.forget(&check);
+        assert!(!states.record(&check, outcome(false)));
+        assert!(!states.record(&check, outcome(true)));
+        assert!(states.record(&check, outcome(true)));
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl SynSockets {
         // As each SYN of a client has one.
         let segment_size = TcpOptionElement::MaximumSegmentSize(1400);
         syn.set_options(&[segment_size]).expect("there is room");
-        let path = Path {
+        let sender = Sender {
             sockets: &self.segments,
             destination,
             source,
@@ -106,8 +106,8 @@ impl SynSockets {
         let mut reset = TcpHeader::new(sent.from_port, port, sequence.wrapping_add(1), 0);
         reset.rst = true;
         // Also when the SYN-ACK comes too late for the check.
-        let mut reset = ResetOnDrop(Some((path, reset)));
-        let outcome = self.expected.ask(sent, || path.send(syn)).await?;
+        let mut reset = ResetOnDrop(Some((sender, reset)));
+        let outcome = self.expected.ask(sent, || sender.send(syn)).await?;
         if outcome.is_err() {
             reset.0 = None;
         }
@@ -144,15 +144,15 @@ impl SynSockets {
     }
 }
 
-/// The way of the segments of a check.
+/// Sends the segments of a check.
 #[derive(Clone, Copy)]
-struct Path<'a> {
+struct Sender<'a> {
     sockets: &'a RawSockets,
     destination: Destination,
     source: IpAddr,
 }
 
-impl Path<'_> {
+impl Sender<'_> {
     fn send(self, header: TcpHeader) -> io::Result<()> {
         let segment = bytes(header, self.source, self.destination.address);
         self.sockets.send(&segment, self.destination)
@@ -160,12 +160,12 @@ impl Path<'_> {
 }
 
 /// Ends the connection that a SYN may have half opened. If the RST is lost the server's kernel forgets it by itself.
-struct ResetOnDrop<'a>(Option<(Path<'a>, TcpHeader)>);
+struct ResetOnDrop<'a>(Option<(Sender<'a>, TcpHeader)>);
 
 impl Drop for ResetOnDrop<'_> {
     fn drop(&mut self) {
-        if let Some((path, reset)) = self.0.take() {
-            let _ = path.send(reset);
+        if let Some((sender, reset)) = self.0.take() {
+            let _ = sender.send(reset);
         }
     }
 }

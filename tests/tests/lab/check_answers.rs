@@ -1,5 +1,6 @@
 //! What health checks make of answers: those of filters, of servers that flap, of name servers and of TLS.
 
+use rstest::rstest;
 use std::{
     net::SocketAddr,
     sync::{
@@ -105,14 +106,16 @@ fn a_flapping_http_server_changes_its_state_no_faster_than_rise_and_fall() {
     assert_eq!(changes(), 2, "{}", lab.log());
 }
 
-#[test]
-fn a_machine_that_comes_back_is_up_when_its_service_is() {
+#[rstest]
+#[case("http")]
+#[case("http: {via: real}")]
+fn a_machine_that_comes_back_is_up_when_its_service_is(#[case] check: &str) {
     let lab = lab(1);
     let host = lab.real_server(1);
     let web = HttpServer::start(host, &[8080]);
     // Its checks alone would take very long to find it dead.
     let settings = "interval: 500ms, timeout: 400ms, fall: 100";
-    let lb = Daemon::start(&lab, &checking(&lab, settings, "http", &WAYS[..1])).unwrap();
+    let lb = Daemon::start(&lab, &checking(&lab, settings, check, &WAYS[..1])).unwrap();
     let came_up = || lab.log().matches(CAME_UP).count();
     let before = came_up();
     let says = |status: &Value, words: &str| {
