@@ -18,7 +18,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{SESSIONS, STATUS, STOP, Status, sessions::Filter};
+use super::{RELOAD, SESSIONS, STATUS, STOP, Status, sessions::Filter};
 
 /// A daemon that does not answer for so long is stuck.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -56,6 +56,9 @@ pub enum ClientError {
     /// It knows nothing of what was asked for.
     #[error("{0}")]
     Unknown(String),
+    /// It will not do it.
+    #[error("configuration not applied: {0}")]
+    Refused(String),
     /// It could not do it.
     #[error("the lb daemon answers with an error: {0}")]
     Failed(String),
@@ -68,6 +71,13 @@ pub enum ClientError {
 pub async fn status(socket: &Path) -> Result<Status, ClientError> {
     Ok(serde_json::from_slice(
         &request(socket, Method::GET, STATUS).await?,
+    )?)
+}
+
+/// Has the configuration file applied: what has changed, a line each.
+pub async fn reload(socket: &Path) -> Result<Vec<String>, ClientError> {
+    Ok(serde_json::from_slice(
+        &request(socket, Method::POST, RELOAD).await?,
     )?)
 }
 
@@ -175,6 +185,7 @@ async fn exchange(
     let reason = String::from_utf8_lossy(&body).into_owned();
     Err(match status {
         StatusCode::NOT_FOUND => ClientError::Unknown(reason),
+        StatusCode::UNPROCESSABLE_ENTITY => ClientError::Refused(reason),
         _ => ClientError::Failed(reason),
     })
 }

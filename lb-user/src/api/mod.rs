@@ -12,5 +12,7 @@ pub use status::Status;
 const STATUS: &str = "/v1/status";
 /// Answers with a [`Session`] on each line, of those that a [`sessions::Filter`] in the query asks for.
 const SESSIONS: &str = "/v1/sessions";
+/// Applies the configuration file; answers with a list of what has changed.
+const RELOAD: &str = "/v1/reload";
 /// Ends forwarding and the daemon.
 const STOP: &str = "/v1/stop";

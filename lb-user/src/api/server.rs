@@ -26,7 +26,7 @@ use tokio::{
     task::yield_now,
 };
 
-use super::{SESSIONS, STATUS, STOP, Status, sessions::Filter};
+use super::{RELOAD, SESSIONS, STATUS, STOP, Status, sessions::Filter};
 
 /// What a client asks of the daemon, and where the answer goes.
 pub enum Request {
@@ -34,6 +34,8 @@ pub enum Request {
     Status(oneshot::Sender<Status>),
     /// Which sessions are there? The answer is an error's text, if the filter names what does not exist.
     Sessions(Filter, oneshot::Sender<Result<Lines, String>>),
+    /// Apply the configuration file. The answer is what has changed, or why nothing has.
+    Reload(oneshot::Sender<Result<Vec<String>, String>>),
     /// End forwarding and the daemon. The answer is an error's text, or nothing.
     Stop(oneshot::Sender<Result<(), String>>),
 }
@@ -76,6 +78,7 @@ pub async fn serve(listener: UnixListener, requests: mpsc::Sender<Request>) -> i
     let routes = Router::new()
         .route(STATUS, get(status))
         .route(SESSIONS, get(sessions))
+        .route(RELOAD, post(reload))
         .route(STOP, post(stop))
         .with_state(requests);
     axum::serve(listener, routes).await
@@ -103,6 +106,14 @@ async fn sessions(State(requests): Requests, Query(filter): Query<Filter>) -> Re
             (json_lines, Body::from_stream(lines)).into_response()
         }
         Some(Err(unknown)) => (StatusCode::NOT_FOUND, unknown).into_response(),
+        None => gone(),
+    }
+}
+
+async fn reload(State(requests): Requests) -> Response {
+    match ask(&requests, Request::Reload).await {
+        Some(Ok(changes)) => Json(changes).into_response(),
+        Some(Err(error)) => (StatusCode::UNPROCESSABLE_ENTITY, error).into_response(),
         None => gone(),
     }
 }

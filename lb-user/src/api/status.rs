@@ -1,6 +1,6 @@
 //! What `lb status --json` prints.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,12 +9,29 @@ use crate::config::Ports;
 /// Everything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
+    /// The configuration file.
+    pub configuration: Configuration,
     /// In the order of the configuration file.
     pub virtual_servers: Vec<VirtualServer>,
     /// Where their sessions are.
     pub session_table: SessionTable,
     /// Dropped packets, by reason.
     pub drops: BTreeMap<String, u64>,
+}
+
+/// The configuration file, and what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// Its absolute path.
+    pub file: PathBuf,
+    /// When it was applied last, in seconds since 1970 (UTC).
+    pub applied_at: u64,
+    /// How often it was applied since the daemon started.
+    pub reloads_applied: u64,
+    /// How often it was refused.
+    pub reloads_refused: u64,
+    /// Why the file as it is now is not applied; null if it is.
+    pub error: Option<String>,
 }
 
 /// The session table.
@@ -163,6 +180,7 @@ mod tests {
             real_servers: vec![real_server],
         };
         let status = to_value(Status {
+            configuration: Configuration::default(),
             virtual_servers: vec![virtual_server],
             session_table: SessionTable {
                 events: SessionEvent::ALL
@@ -176,7 +194,11 @@ mod tests {
         let virtual_server = &status["virtual_servers"][0];
         let real_server = &virtual_server["real_servers"][0];
         for (value, keys) in [
-            (&status, "virtual_servers session_table drops"),
+            (&status, "configuration virtual_servers session_table drops"),
+            (
+                &status["configuration"],
+                "file applied_at reloads_applied reloads_refused error",
+            ),
             (
                 &status["session_table"],
                 "capacity_v4 capacity_v6 evicted unrecorded",

@@ -2,6 +2,7 @@
 
 mod check;
 mod decap;
+mod reload;
 mod run;
 mod sessions;
 mod status;
@@ -37,6 +38,7 @@ enum Command {
     Check(check::Check),
     Status(status::Status),
     Sessions(sessions::Sessions),
+    Reload(reload::Reload),
     Stop(stop::Stop),
     Decap(decap::Decap),
 }
@@ -57,6 +59,7 @@ impl Cli {
             Command::Check(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Sessions(command) => command.run(),
+            Command::Reload(command) => command.run(),
             Command::Stop(command) => command.run(),
             Command::Decap(command) => command.run(),
         }

@@ -87,6 +87,9 @@ fn table(status: &api::Status) -> String {
     let widths: [usize; COLUMNS] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
     let mut table = String::new();
+    if let Some(error) = &status.configuration.error {
+        let _ = writeln!(table, "configuration not applied: {error}\n");
+    }
     for row in &rows {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(widths).enumerate() {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 use super::value::{FromValue, Value};
 
 /// In milliseconds, as bounds are.
@@ -62,6 +64,20 @@ fn shown(millis: u64) -> String {
         seconds if seconds % SECOND == 0 => format!("{}s", seconds / SECOND),
         millis => format!("{millis}ms"),
     }
+}
+
+/// As it would be written.
+pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&shown(duration.as_millis() as u64))
+}
+
+/// As [`serialize`]; none is null.
+pub fn serialize_option<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let text = duration.map(|duration| shown(duration.as_millis() as u64));
+    text.serialize(serializer)
 }
 
 /// `None` for zero too: nothing waits for no time.

@@ -10,6 +10,7 @@ mod bindings;
 mod check;
 mod checks;
 mod claims;
+mod difference;
 mod dns;
 mod duration;
 mod error;
@@ -41,6 +42,7 @@ use std::path::Path;
 pub use check::{
     Body, DnsCheck, HealthCheck, HttpCheck, IcmpCheck, Method, PortCheck, Tls, UdpCheck, Via,
 };
+pub use difference::difference;
 pub use error::{Diagnostic, LoadError, Position};
 pub use interface_name::InterfaceName;
 pub use mac::{MacAddress, MacAddressError};

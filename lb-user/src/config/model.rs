@@ -11,6 +11,7 @@ use serde::Serialize;
 use strum::{Display, EnumString, VariantNames};
 
 use super::check::HealthCheck;
+use super::duration;
 use super::mac::MacAddress;
 use super::ports::Ports;
 
@@ -137,6 +138,7 @@ pub struct VirtualServer {
     /// The transport protocol of its sessions.
     pub protocol: Protocol,
     /// The ports of the VIP that it takes.
+    #[serde(rename = "port")]
     pub ports: Ports,
     /// How packets reach the real server.
     pub forward: Forward,
@@ -149,6 +151,7 @@ pub struct VirtualServer {
     pub sticky: Option<Sticky>,
     /// For how long a real server that came up gets less than its share. Always `None` for a predictor
     /// other than [`Predictor::LeastConnection`].
+    #[serde(serialize_with = "duration::serialize_option")]
     pub slow_start: Option<Duration>,
     /// In the order of the file, each real server once; may be empty.
     pub bind: Vec<Binding>,
@@ -291,6 +294,7 @@ pub struct Session {
     /// Whether there are sessions.
     pub mode: SessionMode,
     /// A session that no packet renews for so long is over: 1 s to 48 h.
+    #[serde(serialize_with = "duration::serialize")]
     pub idle_timeout: Duration,
     /// What becomes of a TCP packet in mid-stream without a session.
     pub on_unknown: OnUnknown,
@@ -346,6 +350,7 @@ pub enum OnDown {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Sticky {
     /// For how long a client is remembered: 1 s to 48 h.
+    #[serde(serialize_with = "duration::serialize")]
     pub timeout: Duration,
     /// IPv4 clients whose addresses agree in so many bits, 1 to 32, are one.
     pub prefix_v4: u8,
@@ -357,8 +362,10 @@ pub struct Sticky {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Health {
     /// From one check to the next of its kind: 100 ms to 1 h.
+    #[serde(serialize_with = "duration::serialize")]
     pub interval: Duration,
     /// A check without an answer for so long has failed; not longer than `interval`.
+    #[serde(serialize_with = "duration::serialize")]
     pub timeout: Duration,
     /// So many checks in a row must pass until a server that is down is up: 1 to 100.
     pub rise: u32,

@@ -1,29 +1,44 @@
 //! Notices when the configuration file changes.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::{
+    select,
     sync::mpsc,
-    time::{Duration, Instant, sleep_until},
+    time::{Duration, Instant, Interval, MissedTickBehavior, interval, sleep_until},
 };
 
-/// An editor may write a file in several steps.
+/// Who writes a file in several steps pauses no longer between them.
 const SETTLE: Duration = Duration::from_millis(100);
+/// In a directory that is never quiet no change waits longer.
+const AT_LATEST: Duration = Duration::from_secs(2);
+/// How often the file is looked at, whatever the kernel tells.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Watches the file's directory, because editors, and Kubernetes' symbolic links, replace the file instead of
-/// writing to it.
+/// Watches the file's directory, because editors, and Kubernetes' symbolic links, replace the file instead of writing
+/// to it. Looks at the file, too: it may be a link to another directory, or its directory may be replaced.
 pub struct ConfigFile {
-    changes: mpsc::Receiver<()>,
-    /// When a change that was seen has settled.
-    settled: Option<Instant>,
+    path: PathBuf,
+    events: mpsc::Receiver<()>,
+    look: Interval,
+    seen: Option<Stamp>,
+    /// When the change that is under way began, and its last step.
+    change: Option<(Instant, Instant)>,
     _watcher: RecommendedWatcher,
 }
+
+/// What differs when a file has changed: device, inode, size, and the time of the last change with its nanoseconds.
+type Stamp = (u64, u64, u64, i64, i64);
 
 impl ConfigFile {
     /// Starts to watch.
     pub fn watch(path: &Path) -> notify::Result<Self> {
-        let (sender, changes) = mpsc::channel(1);
+        let (sender, events) = mpsc::channel(1);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             let read_only =
                 matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(_)));
@@ -33,28 +48,60 @@ impl ConfigFile {
             }
         })?;
         watcher.watch(&directory(path), RecursiveMode::NonRecursive)?;
+        let mut look = interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
-            changes,
-            settled: None,
+            path: path.to_owned(),
+            events,
+            look,
+            seen: stamp(path),
+            change: None,
             _watcher: watcher,
         })
     }
 
-    /// Returns when the file may have changed. Cancelled, it forgets nothing.
+    /// Returns when the file may have changed and is quiet. Cancelled, it forgets nothing.
     pub async fn changed(&mut self) {
-        let settled = match self.settled {
-            Some(settled) => settled,
-            None => {
-                if self.changes.recv().await.is_none() {
-                    std::future::pending::<()>().await;
+        loop {
+            let quiet_at = self
+                .change
+                .map(|(first, last)| (last + SETTLE).min(first + AT_LATEST));
+            let quiet = async {
+                match quiet_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
                 }
-                *self.settled.insert(Instant::now() + SETTLE)
+            };
+            select! {
+                biased;
+                () = quiet => {
+                    self.change = None;
+                    self.seen = stamp(&self.path);
+                    return;
+                }
+                Some(()) = self.events.recv() => self.saw_a_step(),
+                _ = self.look.tick() => {
+                    let now = stamp(&self.path);
+                    if now != self.seen {
+                        self.seen = now;
+                        self.saw_a_step();
+                    }
+                }
             }
-        };
-        sleep_until(settled).await;
-        self.settled = None;
-        while self.changes.try_recv().is_ok() {}
+        }
     }
+
+    fn saw_a_step(&mut self) {
+        let now = Instant::now();
+        let first = self.change.map_or(now, |(first, _)| first);
+        self.change = Some((first, now));
+    }
+}
+
+/// `None` if there is no file.
+fn stamp(path: &Path) -> Option<Stamp> {
+    let it = fs::metadata(path).ok()?;
+    Some((it.dev(), it.ino(), it.size(), it.ctime(), it.ctime_nsec()))
 }
 
 fn directory(path: &Path) -> PathBuf {
@@ -66,18 +113,26 @@ fn directory(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::os::unix::fs::symlink;
 
-    use tokio::time::timeout;
+    use tempfile::TempDir;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_change_is_seen_by_who_looks_in_between() {
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    fn watched() -> (TempDir, PathBuf, ConfigFile) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lb.yaml");
         fs::write(&path, "old").unwrap();
-        let mut file = ConfigFile::watch(&path).unwrap();
+        let file = ConfigFile::watch(&path).unwrap();
+        (directory, path, file)
+    }
+
+    #[tokio::test]
+    async fn a_change_is_seen_by_who_looks_in_between() {
+        let (directory, path, mut file) = watched();
         fs::write(directory.path().join("lb.yaml.new"), "new").unwrap();
         fs::rename(directory.path().join("lb.yaml.new"), &path).unwrap();
         let mut looks = 0..1000;
@@ -90,6 +145,55 @@ mod tests {
                 break false;
             }
         });
-        assert!(timeout(SETTLE * 3, file.changed()).await.is_err());
+        assert!(timeout(LOOK_EVERY * 2, file.changed()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_being_written_is_not_read() {
+        let (_directory, path, mut file) = watched();
+        let writer = tokio::spawn(async move {
+            for step in 0..10 {
+                fs::write(&path, "n".repeat(step)).unwrap();
+                sleep(SETTLE / 5).await;
+            }
+        });
+        timeout(PATIENCE, file.changed()).await.unwrap();
+        assert!(writer.is_finished());
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_never_quiet_hides_no_change() {
+        let (directory, _path, mut file) = watched();
+        let noise = tokio::spawn(async move {
+            loop {
+                fs::write(directory.path().join("other"), "noise").unwrap();
+                sleep(SETTLE / 5).await;
+            }
+        });
+        timeout(PATIENCE, file.changed()).await.unwrap();
+        noise.abort();
+    }
+
+    #[tokio::test]
+    async fn a_file_behind_a_link_is_seen_and_one_in_a_new_directory() {
+        let (directory, path, mut file) = watched();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let target = elsewhere.path().join("real.yaml");
+        fs::write(&target, "old").unwrap();
+        fs::remove_file(&path).unwrap();
+        symlink(&target, &path).unwrap();
+        while timeout(LOOK_EVERY * 2, file.changed()).await.is_ok() {}
+        fs::write(&target, "new").unwrap();
+        timeout(PATIENCE, file.changed()).await.unwrap();
+
+        let moved = directory.path().with_extension("moved");
+        fs::rename(directory.path(), &moved).unwrap();
+        fs::create_dir(directory.path()).unwrap();
+        fs::write(&path, "in the new directory").unwrap();
+        timeout(PATIENCE, file.changed()).await.unwrap();
+        fs::remove_dir_all(moved).unwrap();
+        while timeout(LOOK_EVERY * 2, file.changed()).await.is_ok() {}
+        fs::write(&path, "once more").unwrap();
+        timeout(PATIENCE, file.changed()).await.unwrap();
     }
 }

@@ -4,6 +4,7 @@ mod config_file;
 mod health;
 mod interfaces;
 mod rates;
+mod reload;
 mod report;
 mod routes;
 pub mod session_list;
@@ -14,12 +15,12 @@ use std::{
     collections::HashSet,
     fs,
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::Path,
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tokio::{
     select,
     signal::unix::{SignalKind, signal},
@@ -29,12 +30,12 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use self::{
-    config_file::ConfigFile, health::Health, interfaces::Interfaces, rates::Rates, report::Changes,
-    routes::Surroundings, sessions::Sessions,
+    config_file::ConfigFile, health::Health, interfaces::Interfaces, rates::Rates, reload::Reloads,
+    report::Changes, routes::Surroundings, sessions::Sessions,
 };
 use crate::{
     api::server::{self, Request},
-    config::{self, Config, Limits},
+    config::{self, Config},
     control::{
         Desired, Reconciler,
         desired::{Unbound, desired},
@@ -107,9 +108,7 @@ impl Events {
 }
 
 struct Daemon {
-    config_path: PathBuf,
-    /// What was last looked at, good or bad.
-    config_bytes: Vec<u8>,
+    reloads: Reloads,
     config: Rc<Config>,
     targets: watch::Sender<Targets>,
     network: watch::Receiver<View>,
@@ -145,8 +144,7 @@ impl Daemon {
         loaded.tables.set_limits(&config.limits);
         let reconciler = Reconciler::new(loaded.tables, &sizes, loaded.counters);
         let mut daemon = Self {
-            config_path: config_path.to_owned(),
-            config_bytes,
+            reloads: Reloads::new(config_path, config_bytes)?,
             config: Rc::new(config),
             targets,
             network,
@@ -181,7 +179,7 @@ impl Daemon {
     ) -> Result<()> {
         loop {
             select! {
-                _ = events.reload.recv() => self.reload(),
+                _ = events.reload.recv() => drop(self.reload()),
                 () = events.config_file.changed() => self.reload_if_changed(),
                 changed = self.network.changed() => {
                     changed.context("the network is not watched any more")?;
@@ -197,6 +195,7 @@ impl Daemon {
                 Some(request) = incoming.recv() => match request {
                     Request::Status(answer) => drop(answer.send(self.status())),
                     Request::Sessions(filter, answer) => drop(answer.send(self.sessions(&filter))),
+                    Request::Reload(answer) => drop(answer.send(self.reload())),
                     Request::Stop(answer) => return self.stop(answer).await,
                 },
                 _ = events.terminate.recv() => break,
@@ -315,77 +314,6 @@ impl Daemon {
         if let Err(error) = self.settle_interfaces() {
             warn!("{error:#}");
         }
-    }
-
-    fn reload_if_changed(&mut self) {
-        // A file that is gone for a moment is being replaced.
-        if config::read(&self.config_path).is_ok_and(|bytes| bytes != self.config_bytes) {
-            self.reload();
-        }
-    }
-
-    fn reload(&mut self) {
-        match self.try_reload() {
-            Ok(()) => info!("configuration applied"),
-            Err(error) => error!("configuration not applied: {error:#}"),
-        }
-    }
-
-    fn try_reload(&mut self) -> Result<()> {
-        self.config_bytes = config::read(&self.config_path)?;
-        let file_name = self.config_path.display().to_string();
-        let next = Config::from_bytes(&file_name, &self.config_bytes)?;
-        for (setting, same) in [
-            ("pin_path", next.pin_path == self.config.pin_path),
-            ("control", next.control == self.config.control),
-        ] {
-            ensure!(
-                same,
-                "{setting} needs restart: it can't be changed while lb runs"
-            );
-        }
-        let same_sizes = Limits {
-            cps_per_cpu: next.limits.cps_per_cpu,
-            ..self.config.limits
-        };
-        ensure!(
-            next.limits == same_sizes,
-            "limits needs restart after `lb stop`, which ends forwarding and forgets all sessions: of limits only cps_per_cpu can be changed while lb runs"
-        );
-        for interface in &next.interfaces {
-            if !self
-                .network
-                .borrow()
-                .interfaces
-                .contains_key(&interface.name)
-            {
-                bail!("interface {} does not exist", interface.name);
-            }
-            let mut attached = self.config.interfaces.iter();
-            ensure!(
-                attached.all(|now| now.name != interface.name || now.xdp == interface.xdp),
-                "the xdp mode of {} can't be changed while lb forwards there: end that with `lb stop` and start again",
-                interface.name
-            );
-        }
-        // What may fail comes first, what takes something away last.
-        self.health.prepare(&next)?;
-        let applied = self.attach(&next).and_then(|()| self.reconcile(&next));
-        match applied {
-            Ok(()) => {
-                self.reconciler.tables().set_limits(&next.limits);
-                self.config = Rc::new(next);
-            }
-            Err(_) => {
-                let config = Rc::clone(&self.config);
-                let unbound = self.sessions.unbound(&self.reconciler, &config);
-                self.watch(&config, &unbound);
-            }
-        }
-        if let Err(error) = self.settle_interfaces() {
-            warn!("{error:#}");
-        }
-        applied
     }
 
     /// Ends forwarding, and tells who asked for it.

@@ -66,6 +66,7 @@ impl Daemon {
         let events = unless_unreadable("session_events", maps.session_events());
         let limits = &self.config.limits;
         Status {
+            configuration: self.reloads.status(),
             virtual_servers: virtual_servers.collect(),
             session_table: SessionTable {
                 capacity_v4: limits.sessions,

@@ -1,6 +1,8 @@
 //! Edit the file, and the change is live.
 
 use std::{
+    fs,
+    os::unix::fs::symlink,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -73,14 +75,78 @@ fn a_bad_file_changes_nothing_and_says_why() {
     let lb = balance(&lab, &shop("web-1"));
     lab.write_config(&lab.config(&shop("web-1, web-9")))
         .unwrap();
-    lb.wait_until("a message about web-9", |_| lab.log().contains("web-9"))
-        .unwrap();
+    let says_so = |status: &Value| {
+        let error = status["configuration"]["error"].as_str();
+        error.is_some_and(|error| error.contains("web-9"))
+    };
+    lb.wait_until("a message about web-9", says_so).unwrap();
+    assert!(lab.log().contains("web-9"), "{}", lab.log());
+    let [reload, status] = ["reload", "status"].map(|command| {
+        let output = lab.lb(&format!("{command} --socket {{socket}}")).unwrap();
+        (output.status.code(), output)
+    });
+    assert_eq!(reload.0, Some(1));
+    let message = String::from_utf8(reload.1.stderr).unwrap();
+    let shown = String::from_utf8(status.1.stdout).unwrap();
+    for text in [message, shown] {
+        assert!(text.starts_with("configuration not applied: "), "{text}");
+        assert!(text.contains("web-9"), "{text}");
+    }
     assert_eq!(answering(&lab), ["web-1"]);
     lab.write_config(&lab.config(&shop("web-2"))).unwrap();
     let moved = |status: &Value| {
         named(&status["virtual_servers"], "shop")["real_servers"][0]["name"] == "web-2"
     };
-    lb.wait_until("the good file", moved).unwrap();
+    let status = lb.wait_until("the good file", moved).unwrap();
+    assert_eq!(status["configuration"]["error"], Value::Null);
+    assert_eq!(status["configuration"]["reloads_applied"], 1);
+}
+
+#[test]
+fn lb_reload_applies_the_file_and_tells_what_has_changed() {
+    let lab = lab(2);
+    let _servers = serve_http(&lab, &[80]);
+    let _lb = Daemon::start(&lab, &lab.config(&shop("web-1"))).unwrap();
+    // The file is changed in place, in another directory: nobody sees that at once but who asks.
+    let elsewhere = lab.directory().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let target = elsewhere.join("target.yaml");
+    fs::rename(lab.config_file(), &target).unwrap();
+    symlink(&target, lab.config_file()).unwrap();
+    for (servers, printed) in [
+        (
+            "web-2",
+            "virtual server shop: web-1 unbound\nvirtual server shop: web-2 bound, weight 1\n",
+        ),
+        ("web-2", "nothing has changed\n"),
+    ] {
+        fs::write(&target, lab.config(&shop(servers))).unwrap();
+        let output = lab.lb("reload --socket {socket}").unwrap();
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), printed);
+        assert_eq!(answering(&lab), [servers]);
+    }
+}
+
+/// As Kubernetes updates a ConfigMap: a link to a directory is replaced (kubernetes: pkg/volume/util/atomic_writer.go).
+#[test]
+fn a_link_that_is_swapped_is_followed() {
+    let lab = lab(2);
+    let _servers = serve_http(&lab, &[80]);
+    let directory = lab.config_file().parent().unwrap().to_owned();
+    let swap_to = |version: &str, servers: &str| {
+        let content = directory.join(version);
+        fs::create_dir(&content).unwrap();
+        fs::write(content.join("lb.yaml"), lab.config(&shop(servers))).unwrap();
+        symlink(version, directory.join("..data_tmp")).unwrap();
+        fs::rename(directory.join("..data_tmp"), directory.join("..data")).unwrap();
+    };
+    let lb = Daemon::start(&lab, &lab.config(&shop("web-1"))).unwrap();
+    swap_to("..1", "web-1");
+    fs::remove_file(lab.config_file()).unwrap();
+    symlink("..data/lb.yaml", lab.config_file()).unwrap();
+    swap_to("..2", "web-1, web-2");
+    lb.wait_until("the new binding", bound(2)).unwrap();
 }
 
 #[test]
@@ -132,7 +198,7 @@ fn what_cannot_be_changed_by_a_reload_is_refused_with_words() {
         (native.as_bytes(), "the xdp mode of eth0 can't be changed"),
         (b"# \xff", "lb.yaml:1:3: not UTF-8 text"),
     ] {
-        std::fs::write(lab.config_file(), file).unwrap();
+        fs::write(lab.config_file(), file).unwrap();
         let refused = |_: &Value| lab.log().contains(words);
         lb.wait_until(words, refused).unwrap();
         assert_eq!(answering(&lab), ["web-1"]);
