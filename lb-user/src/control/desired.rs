@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,7 +27,7 @@ const MOST_MTU: u32 = 65_535;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
     /// By name.
-    pub virtual_servers: BTreeMap<String, VirtualServer>,
+    pub virtual_servers: BTreeMap<String, Arc<VirtualServer>>,
 }
 
 /// A virtual server and all that its packets need.
@@ -235,7 +236,7 @@ pub fn desired(
             };
             wanted.members.insert(name.clone(), sorry);
         }
-        (virtual_server.name.clone(), wanted)
+        (virtual_server.name.clone(), Arc::new(wanted))
     });
     Desired {
         virtual_servers: virtual_servers.collect(),

@@ -9,6 +9,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use bytemuck::Zeroable;
@@ -96,9 +97,9 @@ pub struct Reconciler<P> {
 /// What lies where in the maps.
 #[derive(Clone)]
 struct State {
-    virtual_servers: BTreeMap<Identity, Slot>,
+    virtual_servers: BTreeMap<Identity, Arc<Slot>>,
     real_servers: HashMap<RealServer, u32>,
-    predictor_tables: HashMap<Content, PredictorTable>,
+    predictor_tables: HashMap<Arc<Content>, PredictorTable>,
     free: Free,
 }
 
@@ -124,6 +125,8 @@ struct Free {
 /// Where a virtual server lies.
 #[derive(Clone)]
 struct Slot {
+    /// What it was made for. `None` if an earlier daemon made it.
+    wanted: Option<Arc<desired::VirtualServer>>,
     id: u32,
     bindings: Bindings,
     table: PredictorTable,
@@ -288,9 +291,7 @@ impl Plan {
         let mut plan = Self {
             state: State {
                 virtual_servers: BTreeMap::new(),
-                real_servers: HashMap::new(),
-                predictor_tables: HashMap::new(),
-                free: old.free,
+                ..old
             },
             new_virtual_servers: Vec::new(),
             new_counters: Vec::new(),
@@ -302,9 +303,6 @@ impl Plan {
             garbage: Garbage::default(),
         };
         let mut old_virtual_servers = old.virtual_servers;
-        let mut old_real_servers = old.real_servers;
-        let mut old_tables = old.predictor_tables;
-        let mut replaced_tables = Vec::new();
 
         // There are two maps' halves for the directory, with VIPs for so many each.
         if desired.virtual_servers.len() > tables.virtual_servers.len() as usize / 2 {
@@ -313,30 +311,44 @@ impl Plan {
         for (name, wanted) in &desired.virtual_servers {
             let identity = identity(name, wanted);
             let old_slot = old_virtual_servers.remove(&identity);
-            let mut slot = plan.place(name, wanted, old_slot)?;
-            plan.link_members(&mut slot, wanted, &mut old_real_servers)?;
-            replaced_tables.extend([slot.table, slot.order]);
-            let servers = slot.servers(wanted);
-            let hash = Content::hash(&servers);
-            slot.table = plan.table(tables, name, hash, slot.table, &mut old_tables)?;
-            let order = Content::order(wanted.predictor, &servers);
-            slot.order = plan.table(tables, name, order, slot.order, &mut old_tables)?;
-            plan.virtual_servers
-                .push((slot.id, entry(name, wanted, &slot)));
+            let slot = match old_slot {
+                // With thousands of virtual servers nearly all are as they were.
+                Some(slot) if slot.wanted.as_ref() == Some(wanted) => slot,
+                old => Arc::new(plan.change(tables, name, wanted, old)?),
+            };
             plan.state.virtual_servers.insert(identity, slot);
         }
         for slot in old_virtual_servers.into_values() {
             plan.garbage.virtual_servers.push(slot.id);
             plan.garbage.bindings.push(slot.bindings);
-            plan.garbage
-                .counters
-                .extend(slot.members.values().map(|member| member.counters));
-            replaced_tables.extend([slot.table, slot.order]);
+            let counters = slot.members.values().map(|member| member.counters);
+            plan.garbage.counters.extend(counters);
+            plan.garbage.tables.extend([slot.table, slot.order]);
         }
-        plan.garbage.real_servers = old_real_servers.into_values().collect();
-        plan.garbage.tables = plan.unused(replaced_tables, old_tables);
+        plan.drop_unused();
         plan.directory = plan.changed_directory(tables, desired)?;
         Ok(plan)
+    }
+
+    /// Makes a virtual server what is wanted.
+    fn change(
+        &mut self,
+        tables: &Tables,
+        name: &str,
+        wanted: &Arc<desired::VirtualServer>,
+        old: Option<Arc<Slot>>,
+    ) -> Result<Slot, ReconcileError> {
+        let mut slot = self.place(name, wanted, old.as_deref())?;
+        slot.wanted = Some(Arc::clone(wanted));
+        self.link_members(&mut slot, wanted)?;
+        self.garbage.tables.extend([slot.table, slot.order]);
+        let servers = slot.servers(wanted);
+        slot.table = self.table(tables, name, Content::hash(&servers), slot.table)?;
+        let order = Content::order(wanted.predictor, &servers);
+        slot.order = self.table(tables, name, order, slot.order)?;
+        self.virtual_servers
+            .push((slot.id, entry(name, wanted, &slot)));
+        Ok(slot)
     }
 
     /// Gives a virtual server an id and a range of bindings, and each member an offset in it.
@@ -344,15 +356,12 @@ impl Plan {
         &mut self,
         name: &str,
         wanted: &desired::VirtualServer,
-        old: Option<Slot>,
+        old: Option<&Slot>,
     ) -> Result<Slot, ReconcileError> {
         let free = &mut self.state.free;
-        let old_members = old
-            .as_ref()
-            .map(|slot| slot.members.clone())
-            .unwrap_or_default();
+        let old_members = old.map(|slot| slot.members.clone()).unwrap_or_default();
         let mut slot = match old {
-            Some(slot) => slot,
+            Some(slot) => slot.clone(),
             None => {
                 let id = free
                     .virtual_servers
@@ -360,6 +369,7 @@ impl Plan {
                     .ok_or(ReconcileError::VirtualServers)?;
                 self.new_virtual_servers.push(id);
                 Slot {
+                    wanted: None,
                     id,
                     bindings: Bindings {
                         first: 0,
@@ -445,7 +455,6 @@ impl Plan {
         &mut self,
         slot: &mut Slot,
         wanted: &desired::VirtualServer,
-        old: &mut HashMap<RealServer, u32>,
     ) -> Result<(), ReconcileError> {
         let serving: HashSet<&str> = wanted.serving().map(|(name, _)| name).collect();
         for (server, member) in &mut slot.members {
@@ -456,7 +465,7 @@ impl Plan {
                 Err(_) => member.entry.map(|(entry, _)| entry),
             };
             member.entry = match entry {
-                Some(entry) => Some((entry, self.intern(entry, old)?)),
+                Some(entry) => Some((entry, self.intern(entry)?)),
                 None => None,
             };
             member.flags = match wanted.link {
@@ -473,23 +482,13 @@ impl Plan {
         Ok(())
     }
 
-    fn intern(
-        &mut self,
-        entry: RealServer,
-        old: &mut HashMap<RealServer, u32>,
-    ) -> Result<u32, ReconcileError> {
+    fn intern(&mut self, entry: RealServer) -> Result<u32, ReconcileError> {
         if let Some(&index) = self.state.real_servers.get(&entry) {
             return Ok(index);
         }
-        let index = match old.remove(&entry) {
-            Some(index) => index,
-            None => {
-                let free = &mut self.state.free.real_servers;
-                let index = free.allocate(1).ok_or(ReconcileError::RealServers)?;
-                self.real_servers.push((index, entry));
-                index
-            }
-        };
+        let free = &mut self.state.free.real_servers;
+        let index = free.allocate(1).ok_or(ReconcileError::RealServers)?;
+        self.real_servers.push((index, entry));
         self.state.real_servers.insert(entry, index);
         Ok(index)
     }
@@ -501,7 +500,6 @@ impl Plan {
         name: &str,
         content: Option<Content>,
         current: PredictorTable,
-        old: &mut HashMap<Content, PredictorTable>,
     ) -> Result<PredictorTable, ReconcileError> {
         let Some(content) = content else {
             return Ok(PredictorTable::default());
@@ -509,11 +507,8 @@ impl Plan {
         if let Some(&table) = self.state.predictor_tables.get(&content) {
             return Ok(table);
         }
-        let table = match old.remove(&content) {
-            Some(table) => table,
-            None => self.new_table(tables, name, &content, current)?,
-        };
-        self.state.predictor_tables.insert(content, table);
+        let table = self.new_table(tables, name, &content, current)?;
+        self.state.predictor_tables.insert(Arc::new(content), table);
         Ok(table)
     }
 
@@ -548,18 +543,35 @@ impl Plan {
         })
     }
 
-    /// The tables that no virtual server will use.
-    fn unused(
-        &self,
-        replaced: Vec<PredictorTable>,
-        old: HashMap<Content, PredictorTable>,
-    ) -> Vec<PredictorTable> {
-        let mut tables: Vec<_> = replaced.into_iter().chain(old.into_values()).collect();
-        tables.sort_unstable_by_key(|table| table.first_block);
-        tables.dedup();
-        let used: HashSet<_> = self.state.predictor_tables.values().collect();
-        tables.retain(|table| table.slots != 0 && !used.contains(table));
-        tables
+    /// Forgets the real servers and tables that no virtual server will use.
+    fn drop_unused(&mut self) {
+        let Self { state, garbage, .. } = self;
+        let slots = state.virtual_servers.values();
+        let used: HashSet<_> = slots
+            .clone()
+            .flat_map(|slot| [slot.table, slot.order])
+            .collect();
+        let unused = state
+            .predictor_tables
+            .extract_if(|_, table| !used.contains(table));
+        garbage.tables.extend(unused.map(|(_, table)| table));
+        // What an earlier daemon made is found nowhere but in its virtual servers.
+        garbage
+            .tables
+            .sort_unstable_by_key(|table| table.first_block);
+        garbage.tables.dedup();
+        garbage
+            .tables
+            .retain(|table| table.slots != 0 && !used.contains(table));
+
+        let entries = slots
+            .flat_map(|slot| slot.members.values())
+            .filter_map(|member| member.entry);
+        let used: HashSet<_> = entries.map(|(_, index)| index).collect();
+        let unused = state
+            .real_servers
+            .extract_if(|_, index| !used.contains(index));
+        garbage.real_servers.extend(unused.map(|(_, index)| index));
     }
 
     /// The directory, if it differs from the one in use.
@@ -724,7 +736,7 @@ impl State {
                     vip: entry.vip,
                     protocol: entry.protocol,
                 };
-                state.virtual_servers.insert(identity, slot);
+                state.virtual_servers.insert(identity, Arc::new(slot));
             }
         }
         state
@@ -780,6 +792,7 @@ impl State {
             );
         }
         Slot {
+            wanted: None,
             id,
             bindings,
             table: entry.table,

@@ -12,7 +12,7 @@
 //!   remaining 17.5 %: latency would have to rise seven times as steeply as load. A weight that moved all the
 //!   way, 10 %, would be turned back by a latency that rises twice as steeply, and so on for ever.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Desired, State, WEIGHT_SCALE, desired::VirtualServer};
 use crate::config::Predictor;
@@ -119,13 +119,13 @@ impl AllResponseTimes {
     pub fn apply(&mut self, next: &mut Desired) {
         self.0.retain(|name, _| {
             let server = next.virtual_servers.get(name);
-            server.is_some_and(chooses_by_response_time)
+            server.is_some_and(|server| chooses_by_response_time(server))
         });
         for (name, virtual_server) in &mut next.virtual_servers {
             if chooses_by_response_time(virtual_server) {
                 let times = self.0.entry(name.clone()).or_default();
                 let weights = times.weights(members(virtual_server));
-                for (name, member) in &mut virtual_server.members {
+                for (name, member) in &mut Arc::make_mut(virtual_server).members {
                     member.share = weights.get(name).copied().unwrap_or(member.share);
                 }
             }
@@ -201,7 +201,7 @@ virtual_servers:
             &States::default(),
         );
         for virtual_server in desired.virtual_servers.values_mut() {
-            for (name, member) in &mut virtual_server.members {
+            for (name, member) in &mut Arc::make_mut(virtual_server).members {
                 let link = Link {
                     ifindex: 2,
                     source_mac: [2; 6],

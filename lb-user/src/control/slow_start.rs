@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -44,6 +45,7 @@ impl SlowStarts {
             if virtual_server.predictor != Predictor::LeastConnection {
                 continue;
             }
+            let virtual_server = Arc::make_mut(virtual_server);
             for (server, member) in &mut virtual_server.members {
                 member.share = member.weight * WEIGHT_SCALE;
                 let Some(ramp) = virtual_server.slow_start else {
@@ -136,7 +138,7 @@ mod tests {
             &[],
             &States::default(),
         );
-        let shop = desired.virtual_servers.get_mut("shop").unwrap();
+        let shop = Arc::make_mut(desired.virtual_servers.get_mut("shop").unwrap());
         shop.predictor = predictor;
         shop.slow_start = Some(RAMP);
         for (name, member) in &mut shop.members {
@@ -188,7 +190,8 @@ mod tests {
     fn the_sorry_server_has_no_slow_start() {
         let shop = |up: &[&str]| {
             let mut desired = shop(Predictor::LeastConnection, up);
-            desired.virtual_servers.get_mut("shop").unwrap().sorry = Some("a".to_owned());
+            let shop = desired.virtual_servers.get_mut("shop").unwrap();
+            Arc::make_mut(shop).sorry = Some("a".to_owned());
             desired
         };
         let mut next = shop(&["a"]);

@@ -201,7 +201,7 @@ const REASONS_EVERY: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub struct Changes {
     /// What was told of real servers, by the names of virtual server and real server.
-    told: HashMap<(String, String), Told>,
+    told: HashMap<String, HashMap<String, Told>>,
 }
 
 /// What the log says of a real server.
@@ -216,16 +216,21 @@ struct Told {
 impl Changes {
     /// Logs what is up, down or draining `now` and wasn't before.
     pub fn log(&mut self, before: &Desired, next: &Desired, now: Instant) {
-        let mut told = HashMap::new();
         for (name, server) in &next.virtual_servers {
             let old = before.virtual_servers.get(name);
-            for (member_name, member) in &server.members {
-                let key = (name.clone(), member_name.clone());
-                let old = old.and_then(|old| old.members.get(member_name));
-                let old = old.zip(self.told.get(&key).copied());
-                let now = tell(&key, old, member, now);
-                told.insert(key, now);
+            if old == Some(server) {
+                continue;
             }
+            let before = self.told.remove(name).unwrap_or_default();
+            let members = server.members.iter().map(|(member_name, member)| {
+                let old = old.and_then(|old| old.members.get(member_name));
+                let old = old.zip(before.get(member_name).copied());
+                (
+                    member_name.clone(),
+                    tell(name, member_name, old, member, now),
+                )
+            });
+            self.told.insert(name.clone(), members.collect());
             let state = server.state();
             if old.map(|old| old.state()) != Some(state) {
                 match state {
@@ -239,16 +244,17 @@ impl Changes {
         }
         for name in before.virtual_servers.keys() {
             if !next.virtual_servers.contains_key(name) {
+                self.told.remove(name);
                 info!(virtual_server = %name, "gone, with its sessions");
             }
         }
-        self.told = told;
     }
 }
 
 /// Logs a state of a real server that is new, or the reason for it. What the log says of it then.
 fn tell(
-    (virtual_server, real_server): &(String, String),
+    virtual_server: &str,
+    real_server: &str,
     before: Option<(&Member, Told)>,
     member: &Member,
     now: Instant,
@@ -281,8 +287,8 @@ fn tell(
         }
     };
     match reason {
-        Some(reason) => warn!(%virtual_server, %real_server, "down{lasted}: {reason}"),
-        None => info!(%virtual_server, %real_server, "{state}{lasted}"),
+        Some(reason) => warn!(virtual_server, real_server, "down{lasted}: {reason}"),
+        None => info!(virtual_server, real_server, "{state}{lasted}"),
     }
     told
 }
@@ -315,7 +321,6 @@ mod tests {
     #[test]
     fn a_reason_that_alternates_is_told_once_a_minute() {
         let start = Instant::now();
-        let key = ("shop".to_owned(), "web-1".to_owned());
         let member = |reason: &str| Member {
             address: [10, 9, 0, 11].into(),
             weight: 1,
@@ -324,13 +329,13 @@ mod tests {
             link: Err(reason.to_owned()),
         };
         let mut before = member(health::NOT_CHECKED);
-        let mut told = tell(&key, None, &before, start);
+        let mut told = tell("shop", "web-1", None, &before, start);
         assert_eq!(told.reason_changed, None);
         let mut times = Vec::new();
         for second in 1..=200 {
             let next = member(["status 502", "status 503"][second % 2]);
             let now = start + Duration::from_secs(second as u64);
-            let after = tell(&key, Some((&before, told)), &next, now);
+            let after = tell("shop", "web-1", Some((&before, told)), &next, now);
             if after.reason_changed != told.reason_changed {
                 times.push(second);
             }

@@ -105,7 +105,10 @@ pub fn now() -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, sync::atomic::Ordering};
+    use std::{
+        collections::HashMap,
+        sync::{Arc, atomic::Ordering},
+    };
 
     use lb_common::session::{Phase, State};
 
@@ -175,13 +178,8 @@ mod tests {
                 &unbound,
                 &States::default(),
             );
-            for member in wanted
-                .virtual_servers
-                .get_mut("shop")
-                .unwrap()
-                .members
-                .values_mut()
-            {
+            let shop = wanted.virtual_servers.get_mut("shop").unwrap();
+            for member in Arc::make_mut(shop).members.values_mut() {
                 member.link = Ok(Link {
                     ifindex: 1,
                     source_mac: [2; 6],

@@ -325,7 +325,7 @@ fn what_is_not_known_at_all_is_being_looked_up() {
 }
 
 /// A virtual server with these keys. Of the real servers all but d can be reached, and the group `web` is of a and b.
-fn shop(keys: &str) -> VirtualServer {
+fn shop(keys: &str) -> Arc<VirtualServer> {
     let text = format!(
         "interfaces: [{{ name: eth0 }}]\n\
          real_servers: {{ a: 10.9.0.1, b: 10.9.0.2, c: 10.9.0.3, d: 10.9.0.4, s: 10.9.0.3, t: {{ address: 10.9.0.3, weight: 0 }} }}\n\

@@ -27,8 +27,8 @@ use proptest::{collection::vec, prelude::*};
 use self::{
     packet::{Found, choose, flow, flows, services, slots, walk},
     wanted::{
-        REAL_SERVERS, VIRTUAL_SERVERS, any_desired, desired, link, member, members, port, vip,
-        virtual_server, with_sorry,
+        REAL_SERVERS, VIRTUAL_SERVERS, any_desired, desired, keeping, link, member, members, port,
+        vip, virtual_server, with_sorry,
     },
 };
 use super::*;
@@ -145,7 +145,7 @@ fn assert_nothing_leaks(mut reconciler: Reconciler<Counters>) {
 fn owner(
     desired: &Desired,
     (vip, protocol, port): (IpAddr, Protocol, u16),
-) -> Option<(&String, &desired::VirtualServer)> {
+) -> Option<(&String, &Arc<desired::VirtualServer>)> {
     let rank = |ports: &Ports| match ports {
         Ports::List(list) if list.contains(&port) => Some(0),
         Ports::Range(range) if range.contains(&port) => Some(1),
@@ -240,10 +240,12 @@ proptest! {
 
     #[test]
     fn the_maps_say_what_is_wanted_whatever_was_before(
-        history in vec((any_desired(), any::<bool>()), 1..8)
+        history in vec((any_desired(), any::<u8>(), any::<bool>()), 1..8)
     ) {
         let mut reconciler = reconciler(&SIZES);
-        for (desired, restart) in history {
+        let mut before = Desired::default();
+        for (next, kept, restart) in history {
+            let desired = keeping(&before, next, kept);
             if restart {
                 reconciler = restarted(reconciler);
             }
@@ -252,6 +254,7 @@ proptest! {
             prop_assert_eq!(choices(&reconciler), choices(&reconciled(&desired)));
             let next = State::read(&reconciler.tables, &SIZES);
             prop_assert_eq!(in_use(&reconciler.state), in_use(&next));
+            before = desired;
         }
         assert_nothing_leaks(reconciler);
     }
@@ -488,7 +491,7 @@ fn the_sorry_server_and_the_others_take_turns_and_keep_their_sessions() {
 fn a_sorry_server_that_does_not_serve_changes_no_table() {
     let with = with_sorry_server(2, Predictor::Hash);
     let mut without = with.clone();
-    let shop = without.virtual_servers.get_mut("shop").unwrap();
+    let shop = Arc::make_mut(without.virtual_servers.get_mut("shop").unwrap());
     shop.members.remove("s2");
     shop.sorry = None;
     assert!(choices(&reconciled(&with)) == choices(&reconciled(&without)));

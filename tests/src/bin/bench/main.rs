@@ -2,6 +2,7 @@
 
 mod health;
 mod reaction;
+mod reload;
 
 use std::process::ExitCode;
 
@@ -20,6 +21,8 @@ enum Benchmark {
     },
     /// How long a dead server gets packets after the verdict of its health check
     Reaction,
+    /// How long changes of a large configuration take
+    Reload,
 }
 
 fn main() -> ExitCode {
@@ -36,5 +39,6 @@ fn run(benchmark: Benchmark) -> Result<()> {
     match benchmark {
         Benchmark::Health { seconds } => health::measure(seconds),
         Benchmark::Reaction => reaction::measure(),
+        Benchmark::Reload => reload::measure(),
     }
 }

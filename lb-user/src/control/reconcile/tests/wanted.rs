@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -112,7 +113,7 @@ pub fn desired<const N: usize>(virtual_servers: [(&str, VirtualServer); N]) -> D
     let virtual_servers = virtual_servers.into_iter();
     Desired {
         virtual_servers: virtual_servers
-            .map(|(name, wanted)| (name.to_owned(), wanted))
+            .map(|(name, wanted)| (name.to_owned(), Arc::new(wanted)))
             .collect(),
     }
 }
@@ -190,7 +191,9 @@ pub fn any_desired() -> impl Strategy<Value = Desired> {
             }
             let mut others = desired.virtual_servers.values();
             if !others.any(|other| clash(other, &wanted)) {
-                desired.virtual_servers.insert(format!("v{n}"), wanted);
+                desired
+                    .virtual_servers
+                    .insert(format!("v{n}"), Arc::new(wanted));
             }
         }
         desired
@@ -198,6 +201,17 @@ pub fn any_desired() -> impl Strategy<Value = Desired> {
 }
 
 /// Whether two virtual servers claim the same packets.
+/// The next state, in which virtual servers of the one before stay as they are: those whose bits are set.
+pub fn keeping(before: &Desired, mut next: Desired, bits: u8) -> Desired {
+    for (n, (name, kept)) in before.virtual_servers.iter().enumerate() {
+        let mut others = next.virtual_servers.iter();
+        if bits & 1 << n != 0 && !others.any(|(other, it)| other != name && clash(it, kept)) {
+            next.virtual_servers.insert(name.clone(), Arc::clone(kept));
+        }
+    }
+    next
+}
+
 fn clash(a: &VirtualServer, b: &VirtualServer) -> bool {
     let ports = match (&a.ports, &b.ports) {
         (Ports::Any, Ports::Any) => true,
