@@ -5,6 +5,7 @@ mod build;
 mod build_ebpf;
 mod compiler;
 mod demo;
+mod dist;
 mod host;
 mod lint;
 mod process;
@@ -47,6 +48,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         options: Vec<OsString>,
     },
+    /// Build, then make a Debian package: target/debian/lb_VERSION_ARCHITECTURE.deb
+    Dist,
     /// Check format, clippy, licences and sources of dependencies, documentation
     Lint,
 }
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Demo { options } => demo::run(&options),
         Command::Test { filter, harness } => test::run(filter.as_deref(), &harness),
         Command::Bench { options } => bench::run(&options),
+        Command::Dist => dist::run(),
         Command::Lint => lint::run(),
     };
     match outcome {

@@ -4,7 +4,7 @@ use std::{process::Command, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{build, host, process, setup, workspace};
+use crate::{build, dist, host, process, setup, workspace};
 
 /// Builds everything and runs the tests whose names hold `filter`, with options for the harness.
 ///
@@ -13,6 +13,7 @@ use crate::{build, host, process, setup, workspace};
 pub fn run(filter: Option<&str>, harness: &[String]) -> Result<()> {
     setup::lab_programs()?;
     build::run()?;
+    let package = dist::package()?;
 
     let stage = |name: &str, packages: &[&str], options: &[&str]| {
         let command = || {
@@ -24,7 +25,8 @@ pub fn run(filter: Option<&str>, harness: &[String]) -> Result<()> {
                 .arg("--")
                 .args(options)
                 .args(harness)
-                .env("LB_BINARY", workspace::binary());
+                .env("LB_BINARY", workspace::binary())
+                .env("LB_PACKAGE", &package);
             command
         };
         let passed = timed(name, &mut command())?;

@@ -1,7 +1,9 @@
 //! The command line: a file for each command.
 
 mod check;
+mod completions;
 mod decap;
+mod man;
 mod reload;
 mod run;
 mod sessions;
@@ -41,6 +43,8 @@ enum Command {
     Reload(reload::Reload),
     Stop(stop::Stop),
     Decap(decap::Decap),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 /// Where the daemon listens.
@@ -62,6 +66,8 @@ impl Cli {
             Command::Reload(command) => command.run(),
             Command::Stop(command) => command.run(),
             Command::Decap(command) => command.run(),
+            Command::Completions(command) => command.run(),
+            Command::Man(command) => command.run(),
         }
     }
 }

@@ -8,6 +8,8 @@ const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 #[test]
 fn every_example_is_valid() {
+    let packaged = Path::new(REPOSITORY).join("deploy/lb.yaml");
+    Config::load(&packaged).unwrap_or_else(|error| panic!("{error}"));
     let directory = Path::new(REPOSITORY).join("deploy/examples");
     let mut examples = 0;
     for entry in directory.read_dir().unwrap() {

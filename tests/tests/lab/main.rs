@@ -22,6 +22,7 @@ mod lifecycle;
 mod mtu;
 mod neighbours;
 mod own_traffic;
+mod package;
 mod pins;
 mod ports;
 mod predictors;

@@ -33,7 +33,8 @@ pub fn measure() -> Result<()> {
     }
     print("all at once", full);
     reload(&lab, &config(&lab, VIRTUAL_SERVERS, &Change::default()))?;
-    let changes: [(&str, fn(usize) -> Change); 3] = [
+    type InRound = fn(usize) -> Change;
+    let changes: [(&str, InRound); 3] = [
         ("weight of a real server", |round| Change {
             weight: 2 + round % 2,
             ..Change::default()

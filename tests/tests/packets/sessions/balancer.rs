@@ -1,6 +1,6 @@
 //! A balancer with sessions, and what becomes of packets there.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use lb_common::{Counters, DropReason, SessionEvent};
 use lb_ebpf::Verdict;
@@ -202,7 +202,7 @@ impl<'a, B: Backend> Balancer<'a, B> {
     ) {
         let mut wanted: Desired = fixture::wanted(self.config);
         for virtual_server in wanted.virtual_servers.values_mut() {
-            for (name, member) in &mut virtual_server.members {
+            for (name, member) in &mut Arc::make_mut(virtual_server).members {
                 if Family::ALL
                     .iter()
                     .any(|&family| *name == SERVERS[server].name(family))

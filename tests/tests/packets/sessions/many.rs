@@ -1,5 +1,7 @@
 //! The least connections of many servers.
 
+use std::sync::Arc;
+
 use lb_user::{
     config::Config,
     control::{
@@ -36,7 +38,7 @@ fn wanted(config: &Config, flow: Flow) -> Desired {
     let mut wanted = fixture::wanted(config);
     let name = format!("{}-{}-{}", LEAST.name, flow.protocol, flow.family);
     let least = wanted.virtual_servers.get_mut(&name).expect("configured");
-    least.members = (0..SERVERS)
+    Arc::make_mut(least).members = (0..SERVERS)
         .map(|server| {
             let member = Member {
                 address: flow.family.client(),
