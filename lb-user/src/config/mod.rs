@@ -13,6 +13,7 @@ mod claims;
 mod difference;
 mod dns;
 mod duration;
+pub mod edit;
 mod error;
 mod groups;
 mod health;

@@ -1,16 +1,30 @@
 //! From YAML text to the schema, within bounds.
 
+use serde::de::DeserializeOwned;
 use serde_yaml::{Error, MessageFormatter, Spanned, UserMessageFormatter, budget, options};
 
 use super::error::{Diagnostic, Position};
 use super::schema::File;
 use super::suggest::did_you_mean;
+use super::value::Value;
 
 /// Reads the text as one [`File`].
 ///
 /// # Errors
 /// The first mistake in the YAML, or the first unknown or duplicate key.
 pub fn parse(text: &str) -> Result<Spanned<File>, Diagnostic> {
+    read(text).map_err(|error| diagnostic(&error, text))
+}
+
+/// A name as it is written: in quotes, if it would be read as something else without.
+pub fn quoted(name: &str) -> String {
+    match read::<Value>(name) {
+        Ok(Value::Text(text)) if text == name => text,
+        _ => format!("\"{name}\""),
+    }
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
     let options = options! {
         // The nodes of the largest file that is read; aliases count each time they are used.
         budget: budget! { max_events: 8_000_000, max_nodes: 4_000_000, max_depth: 32 },
@@ -21,7 +35,7 @@ pub fn parse(text: &str) -> Result<Spanned<File>, Diagnostic> {
         reject_unsupported_tags: true,
         with_snippet: false,
     };
-    serde_yaml::from_str_with_options(text, options).map_err(|error| diagnostic(&error, text))
+    serde_yaml::from_str_with_options(text, options)
 }
 
 fn diagnostic(error: &Error, text: &str) -> Diagnostic {
@@ -80,5 +94,21 @@ fn message(error: &Error) -> String {
         Error::ExternalMessage { msg, .. } => format!("not YAML: {msg}"),
         Error::UnknownAnchor { .. } => "this alias has no anchor (`&name`) above it".to_owned(),
         error => UserMessageFormatter.format_message(error).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_looks_like_something_else_is_in_quotes() {
+        for name in ["web-1", "a.b", "_", "-a", "1.2.3.4", "yes"] {
+            assert_eq!(quoted(name), name);
+        }
+        for name in ["1", "1e3", "010", "true", "null", "-", "---", ".5", "~"] {
+            assert_eq!(read::<String>(&quoted(name)).unwrap(), name);
+            assert_eq!(quoted(name), format!("\"{name}\""));
+        }
     }
 }
