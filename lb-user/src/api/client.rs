@@ -18,7 +18,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{RELOAD, SESSIONS, STATUS, STOP, Status, sessions::Filter};
+use super::{
+    DROP_SESSIONS, DropSessions, RELOAD, SESSIONS, STATUS, STOP, Status, sessions::Filter,
+};
 
 /// A daemon that does not answer for so long is stuck.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -78,6 +80,15 @@ pub async fn status(socket: &Path) -> Result<Status, ClientError> {
 pub async fn reload(socket: &Path) -> Result<Vec<String>, ClientError> {
     Ok(serde_json::from_slice(
         &request(socket, Method::POST, RELOAD).await?,
+    )?)
+}
+
+/// Drops sessions: how many were active.
+pub async fn drop_sessions(socket: &Path, request: &DropSessions) -> Result<u64, ClientError> {
+    let query = serde_urlencoded::to_string(request).expect("it is a list of keys and values");
+    let uri = format!("{DROP_SESSIONS}?{query}");
+    Ok(serde_json::from_slice(
+        &self::request(socket, Method::POST, &uri).await?,
     )?)
 }
 

@@ -1,10 +1,12 @@
 //! The control socket: HTTP with JSON over a Unix socket, for the commands of this binary.
 
 pub mod client;
+pub mod drop_sessions;
 pub mod server;
 pub mod sessions;
 pub mod status;
 
+pub use drop_sessions::DropSessions;
 pub use sessions::Session;
 pub use status::Status;
 
@@ -14,5 +16,7 @@ const STATUS: &str = "/v1/status";
 const SESSIONS: &str = "/v1/sessions";
 /// Applies the configuration file; answers with a list of what has changed.
 const RELOAD: &str = "/v1/reload";
+/// Drops the sessions that a [`DropSessions`] in the query names; answers with how many were active.
+const DROP_SESSIONS: &str = "/v1/drop_sessions";
 /// Ends forwarding and the daemon.
 const STOP: &str = "/v1/stop";

@@ -26,7 +26,9 @@ use tokio::{
     task::yield_now,
 };
 
-use super::{RELOAD, SESSIONS, STATUS, STOP, Status, sessions::Filter};
+use super::{
+    DROP_SESSIONS, DropSessions, RELOAD, SESSIONS, STATUS, STOP, Status, sessions::Filter,
+};
 
 /// What a client asks of the daemon, and where the answer goes.
 pub enum Request {
@@ -36,6 +38,8 @@ pub enum Request {
     Sessions(Filter, oneshot::Sender<Result<Lines, String>>),
     /// Apply the configuration file. The answer is what has changed, or why nothing has.
     Reload(oneshot::Sender<Result<Vec<String>, String>>),
+    /// Drop the sessions of real servers that are not bound. The answer is how many were active, or an error's text.
+    DropSessions(DropSessions, oneshot::Sender<Result<u64, String>>),
     /// End forwarding and the daemon. The answer is an error's text, or nothing.
     Stop(oneshot::Sender<Result<(), String>>),
 }
@@ -79,6 +83,7 @@ pub async fn serve(listener: UnixListener, requests: mpsc::Sender<Request>) -> i
         .route(STATUS, get(status))
         .route(SESSIONS, get(sessions))
         .route(RELOAD, post(reload))
+        .route(DROP_SESSIONS, post(drop_sessions))
         .route(STOP, post(stop))
         .with_state(requests);
     axum::serve(listener, routes).await
@@ -114,6 +119,14 @@ async fn reload(State(requests): Requests) -> Response {
     match ask(&requests, Request::Reload).await {
         Some(Ok(changes)) => Json(changes).into_response(),
         Some(Err(error)) => (StatusCode::UNPROCESSABLE_ENTITY, error).into_response(),
+        None => gone(),
+    }
+}
+
+async fn drop_sessions(State(requests): Requests, Query(request): Query<DropSessions>) -> Response {
+    match ask(&requests, |answer| Request::DropSessions(request, answer)).await {
+        Some(Ok(dropped)) => Json(dropped).into_response(),
+        Some(Err(error)) => (StatusCode::CONFLICT, error).into_response(),
         None => gone(),
     }
 }

@@ -116,7 +116,7 @@ pub enum EditError {
     },
     /// The text may stand for other places, too.
     #[error(
-        "{file_name}:{line}: `{virtual_server}` is written with an anchor, an alias or a merge: edit its `bind` by hand"
+        "{file_name}:{line}: the `bind` of `{virtual_server}` can't be changed alone, because of an anchor, an alias or a merge: edit it by hand"
     )]
     Shared {
         /// The file.

@@ -19,6 +19,7 @@ mod groups;
 mod health;
 mod http;
 mod interface_name;
+mod locked_file;
 mod mac;
 mod model;
 mod name;
@@ -46,6 +47,7 @@ pub use check::{
 pub use difference::difference;
 pub use error::{Diagnostic, LoadError, Position};
 pub use interface_name::InterfaceName;
+pub use locked_file::{FileError, LockedFile};
 pub use mac::{MacAddress, MacAddressError};
 pub use model::{
     Binding, Config, Control, Forward, Health, Interface, Limits, OnDown, OnUnknown, Predictor,

@@ -3,6 +3,7 @@
 pub mod allocator;
 pub mod desired;
 pub mod directory;
+pub mod drop_sessions;
 pub mod maglev;
 pub mod predictor_table;
 pub mod reconcile;

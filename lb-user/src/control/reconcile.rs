@@ -189,6 +189,13 @@ impl<P: Platform> Reconciler<P> {
         Some(slot.members.get(real_server)?.counters)
     }
 
+    /// How sessions name a real server bound to a virtual server: by the virtual server's id, and an offset.
+    pub fn session_binding(&self, virtual_server: &str, real_server: &str) -> Option<(u32, u32)> {
+        let slot = self.slot(virtual_server)?;
+        let member = slot.members.get(real_server)?;
+        Some((slot.id, member.offset.into()))
+    }
+
     /// Whether the maps say that a real server bound to a virtual server takes packets.
     pub fn is_up(&self, virtual_server: &str, real_server: &str) -> bool {
         let slot = self.slot(virtual_server);

@@ -4,6 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     mem,
+    ops::Range,
 };
 
 use lb_common::{VirtualServer, session::State};
@@ -50,6 +51,12 @@ impl Sweep {
         self.counted[binding_counters as usize]
     }
 
+    /// The sessions of a binding, by the index of its counters, were taken out by somebody else.
+    pub fn reset(&mut self, binding_counters: u32) {
+        self.left[binding_counters as usize] = 0;
+        self.counted[binding_counters as usize] = 0;
+    }
+
     /// Goes on with so many buckets. Whether that completed a pass. `now` is in ticks.
     pub fn step(&mut self, tables: &Tables, now: u32, buckets: u32) -> bool {
         let Self {
@@ -72,15 +79,8 @@ impl Sweep {
                 None => drop(slot.free()),
             }
         };
-        let end = *next + u64::from(buckets);
-        let mut first = 0;
-        for table in tables.sessions.sessions() {
-            let last = first + u64::from(table.buckets());
-            for bucket in first.max(*next)..last.min(end) {
-                table.visit((bucket - first) as u32, &mut session);
-            }
-            first = last;
-        }
+        let step = *next..*next + u64::from(buckets);
+        let sessions = visit(tables.sessions.sessions(), step.clone(), &mut session);
         let mut sticky = |slot: Slot<'_>| {
             let virtual_server = virtual_servers.get(tables, slot.state.virtual_server());
             let timeout = virtual_server.map_or(0, |it| it.sticky_timeout);
@@ -88,15 +88,10 @@ impl Sweep {
                 slot.free();
             }
         };
-        for table in tables.sessions.sticky() {
-            let last = first + u64::from(table.buckets());
-            for bucket in first.max(*next)..last.min(end) {
-                table.visit((bucket - first) as u32, &mut sticky);
-            }
-            first = last;
-        }
-        self.next = end;
-        let completed = end >= first;
+        let rest = step.start.saturating_sub(sessions)..step.end.saturating_sub(sessions);
+        let clients = visit(tables.sessions.sticky(), rest, &mut sticky);
+        self.next = step.end;
+        let completed = step.end >= sessions + clients;
         if completed {
             self.next = 0;
             self.passes += 1;
@@ -159,9 +154,24 @@ pub fn forget(tables: &Tables, ids: &HashSet<u32>, offsets: &HashSet<(u32, u32)>
 }
 
 fn visit_all(tables: [&dyn SessionTable; 2], mut visitor: impl FnMut(Slot<'_>)) {
+    visit(tables, 0..u64::MAX, &mut visitor);
+}
+
+/// Visits those buckets, counted through all tables. How many there are in all.
+pub fn visit(
+    tables: [&dyn SessionTable; 2],
+    buckets: Range<u64>,
+    visitor: &mut dyn FnMut(Slot<'_>),
+) -> u64 {
+    let mut first = 0;
     for table in tables {
-        (0..table.buckets()).for_each(|bucket| table.visit(bucket, &mut visitor));
+        let last = first + u64::from(table.buckets());
+        for bucket in buckets.start.max(first)..buckets.end.min(last) {
+            table.visit((bucket - first) as u32, visitor);
+        }
+        first = last;
     }
+    first
 }
 
 #[cfg(test)]

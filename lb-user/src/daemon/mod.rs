@@ -1,6 +1,7 @@
 //! The daemon: one task that owns everything and turns each event into a state of the maps.
 
 mod config_file;
+mod drops;
 mod health;
 mod interfaces;
 mod rates;
@@ -25,13 +26,14 @@ use tokio::{
     select,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
+    task::yield_now,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tracing::{error, info, warn};
 
 use self::{
-    config_file::ConfigFile, health::Health, interfaces::Interfaces, rates::Rates, reload::Reloads,
-    report::Changes, routes::Surroundings, sessions::Sessions,
+    config_file::ConfigFile, drops::Drops, health::Health, interfaces::Interfaces, rates::Rates,
+    reload::Reloads, report::Changes, routes::Surroundings, sessions::Sessions,
 };
 use crate::{
     api::server::{self, Request},
@@ -117,6 +119,7 @@ struct Daemon {
     reconciler: Reconciler<CounterMaps>,
     interfaces: Interfaces,
     sessions: Sessions,
+    drops: Drops,
     slow_starts: SlowStarts,
     /// When a real server that came up lately is due for a larger share.
     next_share: Option<Instant>,
@@ -153,6 +156,7 @@ impl Daemon {
             reconciler,
             interfaces: Interfaces::default(),
             sessions: Sessions::new(&sizes),
+            drops: Drops::default(),
             slow_starts: SlowStarts::default(),
             next_share: None,
             response_times: AllResponseTimes::default(),
@@ -192,10 +196,12 @@ impl Daemon {
                 }
                 _ = events.sample.tick() => self.sample(),
                 _ = events.sweep.tick() => self.sweep(),
+                () = yield_now(), if !self.drops.is_empty() => self.drop_some(),
                 Some(request) = incoming.recv() => match request {
                     Request::Status(answer) => drop(answer.send(self.status())),
                     Request::Sessions(filter, answer) => drop(answer.send(self.sessions(&filter))),
                     Request::Reload(answer) => drop(answer.send(self.reload())),
+                    Request::DropSessions(request, answer) => self.drop_sessions(request, answer),
                     Request::Stop(answer) => return self.stop(answer).await,
                 },
                 _ = events.terminate.recv() => break,

@@ -49,6 +49,11 @@ impl Sessions {
             .any(|&since| !may_have_sessions(sweep, since))
     }
 
+    /// The sessions of a binding, by the index of its counters, were dropped.
+    pub fn dropped(&mut self, binding_counters: u32) {
+        self.sweep.reset(binding_counters);
+    }
+
     /// Sessions of a binding, by the index of its counters, when the table was swept last.
     pub fn counted(&self, binding_counters: u32) -> u32 {
         self.sweep.counted(binding_counters)

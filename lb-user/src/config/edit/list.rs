@@ -61,7 +61,7 @@ pub fn append(text: &str, virtual_server: &Node, entry: &str) -> Option<Change> 
     match (&bind.kind, style) {
         (Kind::Sequence(Block, items), _) => {
             let last = items.last()?;
-            let indent = indent(text, bind.range.start)?;
+            let indent = indent(text, dash_after(text, key.range.end)?)?;
             let line = format!("{}{indent}- {entry}", line_break(text));
             Some(Change::insert(line_end(text, last.range.end), line))
         }
@@ -97,7 +97,7 @@ pub fn append(text: &str, virtual_server: &Node, entry: &str) -> Option<Change> 
 /// Takes the entry at `index` out of those that `virtual_server` binds, with a comment on its own line in block style.
 /// `None` as for [`append`].
 pub fn remove(text: &str, virtual_server: &Node, index: usize) -> Option<Change> {
-    let (_, bind) = virtual_server.entry("bind")?;
+    let (key, bind) = virtual_server.entry("bind")?;
     let Kind::Sequence(style, items) = &bind.kind else {
         return None;
     };
@@ -108,11 +108,8 @@ pub fn remove(text: &str, virtual_server: &Node, index: usize) -> Option<Change>
     let previous = index.checked_sub(1).map(|index| items[index].range.end);
     match style {
         Block => {
-            let dash = match previous {
-                None => bind.range.start,
-                Some(previous) => dash_after(text, previous)?,
-            };
-            // The end of the line before: there is one, with `bind:`.
+            let dash = dash_after(text, previous.unwrap_or(key.range.end))?;
+            // There is a line above: that with `bind:`, if no other.
             let above = text[..dash].trim_end_matches(' ').strip_suffix('\n')?;
             let above = above.strip_suffix('\r').unwrap_or(above);
             Some(Change::remove(above.len()..line_end(text, item.end)))
@@ -134,7 +131,7 @@ pub fn remove(text: &str, virtual_server: &Node, index: usize) -> Option<Change>
 /// One level.
 const INDENT: &str = "  ";
 
-/// The dash of the block's entry that comes after one that ends here.
+/// The dash of the block's entry that comes after what ends here: the first one that begins a line.
 fn dash_after(text: &str, end: usize) -> Option<usize> {
     let mut start = line_end(text, end);
     loop {

@@ -201,7 +201,7 @@ fn a_group_is_unbound_with_all_its_servers() {
     "shop",
     "web-3",
     None,
-    "that would make the file wrong: lb.yaml:6:75: sorry: real server `web-3` is bound: name another one"
+    "that would make the file wrong: lb.yaml:6:63: sorry: real server `web-3` is bound: name another one"
 )]
 fn what_cannot_be_bound_is_refused_with_words(
     #[case] virtual_server: &str,
@@ -226,7 +226,7 @@ fn what_cannot_be_bound_is_refused_with_words(
 )]
 #[case(
     "spare",
-    "that would make the file wrong: lb.yaml:6:78: minimum_up: expected at most 2, all that `shop` binds, found 3"
+    "that would make the file wrong: lb.yaml:6:81: minimum_up: expected at most 2, all that `shop` binds, found 3"
 )]
 fn what_cannot_be_unbound_is_refused_with_words(#[case] server: &str, #[case] words: &str) {
     let more = "- {name: more, vip: 10.9.1.2, protocol: tcp, port: 80, bind: [web]}\n";
@@ -241,7 +241,7 @@ fn what_cannot_be_unbound_is_refused_with_words(#[case] server: &str, #[case] wo
 #[case::merged_elsewhere(&format!("- &m {{name: shop, {SHOP}, bind: [web]}}\n- {{<<: *m, name: more, port: 81}}\n"), 6)]
 fn what_others_may_share_is_left_alone(#[case] text: &str, #[case] line: u64) {
     let words = format!(
-        "lb.yaml:{line}: `shop` is written with an anchor, an alias or a merge: edit its `bind` by hand"
+        "lb.yaml:{line}: the `bind` of `shop` can't be changed alone, because of an anchor, an alias or a merge: edit it by hand"
     );
     assert_eq!(bound(text, "web-3", None), words);
     assert_eq!(unbound(text, "web"), words);
@@ -251,7 +251,7 @@ fn what_others_may_share_is_left_alone(#[case] text: &str, #[case] line: u64) {
 fn a_file_that_is_wrong_is_not_edited() {
     assert_eq!(
         bound("- {name: shop}\n", "web-3", None),
-        "lb.yaml:6:3: missing key `vip`\nlb.yaml:6:3: missing key `protocol`\nlb.yaml:6:3: missing key `port`"
+        "lb.yaml:6:3: missing key `port`\nlb.yaml:6:3: missing key `protocol`\nlb.yaml:6:3: missing key `vip`"
     );
 }
 

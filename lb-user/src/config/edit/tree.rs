@@ -7,8 +7,8 @@ use granit_parser::{Event, Parser, StructureStyle};
 /// A value and what is in it.
 #[derive(Debug)]
 pub struct Node {
-    /// The bytes that it is written with. A collection in block style ends with the last value in it; an empty value
-    /// has no bytes.
+    /// The bytes that it is written with. A collection in block style ends with the last value in it, and may begin with
+    /// the first one; an empty value has no bytes.
     pub range: Range<usize>,
     /// Whether other places of the text can mean this value, too.
     pub has_anchor: bool,
@@ -32,10 +32,12 @@ type Events<'a, 'text> = &'a mut dyn Iterator<Item = (Event<'text>, Range<usize>
 impl Node {
     /// The value of the whole text; `None` if that is empty or no YAML.
     pub fn parse(text: &str) -> Option<Self> {
+        let is_end = |event: &Event<'_>| matches!(event, Event::SequenceEnd | Event::MappingEnd);
+        // Without comments, among others.
         let mut events = Parser::new_from_str(text)
             .map_while(Result::ok)
-            .filter_map(|(event, span)| Some((event, span.byte_range()?)))
-            .skip_while(|(event, _)| !event.is_node());
+            .filter(|(event, _)| event.is_node() || is_end(event))
+            .filter_map(|(event, span)| Some((event, span.byte_range()?)));
         let (event, range) = events.next()?;
         Self::read(event, range, &mut events)
     }
@@ -134,8 +136,8 @@ mod tests {
     #[case("a: {x: 1}\n", "{x: 1}")]
     #[case("\u{e9}: \u{1F511}\na: \"\\u00e9\" # c\n", "\"\\u00e9\"")]
     #[case(
-        "a:\n- x\n-  y: 1\n   z:  2 # c\n\n# d\nb: 1\n",
-        "- x\n-  y: 1\n   z:  2"
+        "a:\n - x\n -  y: 1\n    z:  2 # c\n\n# d\nb: 1\n",
+        "- x\n -  y: 1\n    z:  2"
     )]
     #[case("a:  # c\nb: 1\n", "")]
     #[case("x: &x 1\na: *x\nb: 1\n", "*x")]
