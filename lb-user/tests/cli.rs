@@ -92,6 +92,18 @@ fn a_command_without_a_daemon_asks_for_one(#[values("status", "sessions")] comma
     );
 }
 
+#[rstest]
+fn nothing_is_bound_without_a_daemon(#[values("bind", "unbind")] command: &str) {
+    let lb = Cli::new().with_file("lb.yaml", GOOD);
+    let options = ["--config", "lb.yaml", "--socket", "lb.sock"];
+    lb.run_in_vain(
+        &[&[command, "shop", "web-1"], &options[..]].concat(),
+        "no lb daemon answers at lb.sock (No such file or directory (os error 2)): \
+         is `lb run` running, with this control.socket?",
+    );
+    assert_eq!(std::fs::read(lb.path("lb.yaml")).unwrap(), GOOD.as_bytes());
+}
+
 /// A daemon that was killed leaves its socket.
 #[test]
 fn a_socket_that_nobody_listens_on_is_no_daemon() {
@@ -143,6 +155,7 @@ fn a_stop_finds_socket_and_pins_in_the_configuration() {
     "expected an address or a prefix such as 10.9.0.0/24"
 )]
 #[case::vip_that_is_no_address(&["sessions", "--vip", "shop"], "invalid value 'shop' for '--vip <IP>'")]
+#[case::weight_too_large(&["bind", "shop", "web-1", "--weight", "1001"], "1001 is not in 0..=1000")]
 #[case::contradiction(&["stop", "--config", "a", "--socket", "b"], "cannot be used with")]
 fn a_wrong_use_exits_with_2_and_says_how(#[case] arguments: &[&str], #[case] hint: &str) {
     let outcome = Cli::new().run(arguments).code(2).stdout("");
@@ -151,7 +164,7 @@ fn a_wrong_use_exits_with_2_and_says_how(#[case] arguments: &[&str], #[case] hin
 
 #[rstest]
 fn every_command_has_an_example(
-    #[values("run", "check", "status", "sessions", "stop")] command: &str,
+    #[values("run", "check", "status", "sessions", "bind", "unbind", "stop")] command: &str,
 ) {
     let outcome = Cli::new().run(&[command, "--help"]).code(0).stderr("");
     outcome.stdout(contains("\nExample").and(contains(format!("\n  lb {command}"))));

@@ -1,14 +1,17 @@
 //! The command line: a file for each command.
 
+mod bind;
 mod check;
 mod completions;
 mod decap;
+mod edit;
 mod man;
 mod reload;
 mod run;
 mod sessions;
 mod status;
 mod stop;
+mod unbind;
 
 use std::{
     io::{self, IsTerminal},
@@ -40,6 +43,8 @@ enum Command {
     Check(check::Check),
     Status(status::Status),
     Sessions(sessions::Sessions),
+    Bind(bind::Bind),
+    Unbind(unbind::Unbind),
     Reload(reload::Reload),
     Stop(stop::Stop),
     Decap(decap::Decap),
@@ -63,6 +68,8 @@ impl Cli {
             Command::Check(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Sessions(command) => command.run(),
+            Command::Bind(command) => command.run(),
+            Command::Unbind(command) => command.run(),
             Command::Reload(command) => command.run(),
             Command::Stop(command) => command.run(),
             Command::Decap(command) => command.run(),

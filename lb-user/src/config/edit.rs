@@ -22,10 +22,8 @@ use super::{Binding, Config, LoadError, validate, yaml};
 /// A changed text.
 #[derive(Debug)]
 pub struct Edit {
-    /// What to write to the file.
+    /// What to write to the file: it is right.
     pub text: String,
-    /// What that means.
-    pub config: Config,
     /// The real servers that are bound now, or not any more; those of a group in its order.
     pub servers: Vec<String>,
 }
@@ -356,11 +354,7 @@ impl<'a> Written<'a> {
         if config != expected {
             return Err(shared());
         }
-        Ok(Edit {
-            text,
-            config,
-            servers,
-        })
+        Ok(Edit { text, servers })
     }
 }
 

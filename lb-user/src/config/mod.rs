@@ -84,6 +84,15 @@ pub fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     Ok(bytes)
 }
 
+/// A file's bytes as text. `file_name` serves the message only.
+///
+/// # Errors
+/// [`LoadError::Invalid`] if they are not UTF-8.
+pub fn text<'a>(file_name: &str, bytes: &'a [u8]) -> Result<&'a str, LoadError> {
+    str::from_utf8(bytes)
+        .map_err(|error| LoadError::not_utf8(file_name.to_owned(), &bytes[..error.valid_up_to()]))
+}
+
 impl Config {
     /// Reads and validates a file.
     ///
@@ -96,15 +105,9 @@ impl Config {
     /// Validates a file's bytes. `file_name` serves the messages only.
     ///
     /// # Errors
-    /// [`LoadError::Invalid`] if they are not UTF-8, else as [`Config::parse`].
+    /// As [`text`] and [`Config::parse`].
     pub fn from_bytes(file_name: &str, bytes: &[u8]) -> Result<Self, LoadError> {
-        match str::from_utf8(bytes) {
-            Ok(text) => Self::parse(file_name, text),
-            Err(error) => Err(LoadError::not_utf8(
-                file_name.to_owned(),
-                &bytes[..error.valid_up_to()],
-            )),
-        }
+        Self::parse(file_name, text(file_name, bytes)?)
     }
 
     /// Validates a file's text. `file_name` serves the messages only.

@@ -2,6 +2,7 @@
 //!
 //! Needs root and `target/release/lb` (or `LB_BINARY`).
 
+mod bind;
 mod check_answers;
 mod check_paths;
 mod checks;
