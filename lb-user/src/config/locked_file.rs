@@ -73,7 +73,7 @@ impl LockedFile {
         &self.bytes
     }
 
-    /// Replaces its content in one step, on disk when this returns. Owner and mode stay.
+    /// Replaces its content in one step, and has it written to disk. Owner and mode stay.
     ///
     /// # Errors
     /// If that can't be done, or if somebody else has changed it; then it is as it was.
@@ -109,7 +109,7 @@ impl LockedFile {
         match exchange() {
             Ok(()) => {
                 // What was there to the last moment is in the other file now, which goes.
-                if fs::read(new.path())? != self.bytes {
+                if !fs::read(new.path()).is_ok_and(|old| old == self.bytes) {
                     exchange()?;
                     return Ok(false);
                 }
@@ -123,7 +123,8 @@ impl LockedFile {
             }
             Err(error) => return Err(error.into()),
         }
-        File::open(directory)?.sync_all()?;
+        // It is replaced, whether or not a crash would undo that.
+        let _ = File::open(directory).and_then(|directory| directory.sync_all());
         Ok(true)
     }
 }

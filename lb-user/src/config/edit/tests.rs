@@ -162,6 +162,17 @@ fn a_server_is_unbound_in_block_style(#[case] before: &str, #[case] after: &str)
     assert_eq!(unbound(&block(before), "web-3"), block(after));
 }
 
+#[rstest]
+#[case::mark("\u{FEFF}", "")]
+#[case::document("%YAML 1.2\n---\n", "...\n")]
+fn a_file_may_begin_and_end_with_marks(#[case] begin: &str, #[case] end: &str) {
+    let text = |bind| format!("{begin}{}{end}", file(&flow(bind)));
+    let edit = bind("lb.yaml", &text("bind: [web-1]"), "shop", "web-3", None).unwrap();
+    assert_eq!(edit.text, text("bind: [web-1, web-3]"));
+    let edit = unbind("lb.yaml", &edit.text, "shop", "web-3").unwrap();
+    assert_eq!(edit.text, text("bind: [web-1]"));
+}
+
 #[test]
 fn a_group_is_unbound_with_all_its_servers() {
     let text = file(&flow("bind: [web-3, web]"));

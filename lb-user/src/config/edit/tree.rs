@@ -30,7 +30,8 @@ pub enum Kind {
 type Events<'a, 'text> = &'a mut dyn Iterator<Item = (Event<'text>, Range<usize>)>;
 
 impl Node {
-    /// The value of the whole text; `None` if that is empty or no YAML.
+    /// The value of the whole text; `None` if that is empty or no YAML. For texts that the loader has read, which sets
+    /// bounds to depth and size.
     pub fn parse(text: &str) -> Option<Self> {
         let is_end = |event: &Event<'_>| matches!(event, Event::SequenceEnd | Event::MappingEnd);
         // Without comments, among others.
