@@ -37,8 +37,10 @@ impl Bind {
         let Self { binding, weight } = self;
         let (shop, server) = (&binding.virtual_server, &binding.server);
         block_on(async {
-            let applied =
-                binding.apply(|file_name, text| bind(file_name, text, shop, server, weight));
+            let applied = binding.apply(
+                |file_name, text| bind(file_name, text, shop, server, weight),
+                |listed| listed.is_some(),
+            );
             let edit = applied.await?;
             println!(
                 "{shop}: {}",

@@ -5,14 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 
 use super::Socket;
 use crate::{
     api::{
-        Status,
-        client::{self, ClientError},
+        Status, client,
         status::{RealServer, VirtualServer},
     },
     config::{
@@ -54,10 +53,12 @@ impl Binding {
         &self.socket.socket
     }
 
-    /// Changes the file, and returns once that is applied. If it is not, the file is as it was.
+    /// Changes the file, and returns once that is applied. Whether it is, `is_done` says of each real server, as the daemon
+    /// lists it now or not at all. If it is not, the file is as it was.
     pub async fn apply(
         &self,
         edit: impl Fn(&str, &str) -> Result<Edit, EditError>,
+        is_done: impl Fn(Option<&RealServer>) -> bool,
     ) -> Result<Edit, Refused> {
         let status = client::status(self.socket())
             .await
@@ -70,10 +71,33 @@ impl Binding {
         let edit = edit(&file_name, text)?;
         file.replace(edit.text.as_bytes())
             .map_err(anyhow::Error::from)?;
-        if let Err(error) = client::reload(self.socket()).await {
-            put_back(&mut file, &old, self.socket(), error).await?;
+        let applied = self.reload(&edit, is_done).await;
+        if let Err(error) = applied {
+            file.replace(&old)
+                .with_context(|| format!("{error:#}; and the file stays changed"))?;
+            // The daemon is to forget what was wrong with it.
+            let _ = client::reload(self.socket()).await;
+            return Err(anyhow!("{error:#}; the file is as it was").into());
         }
         Ok(edit)
+    }
+
+    /// Has the daemon apply the file, and sees that it was this one.
+    async fn reload(
+        &self,
+        edit: &Edit,
+        is_done: impl Fn(Option<&RealServer>) -> bool,
+    ) -> Result<()> {
+        client::reload(self.socket()).await?;
+        let status = client::status(self.socket()).await?;
+        let shop = virtual_server(&status, &self.virtual_server)?;
+        let listed = |name: &str| shop.real_servers.iter().find(|it| it.name == name);
+        ensure!(
+            edit.servers.iter().all(|name| is_done(listed(name))),
+            "the daemon reads another file: {}",
+            status.configuration.file.display()
+        );
+        Ok(())
     }
 
     /// The file to edit, where the daemon reads this one.
@@ -94,20 +118,6 @@ impl Binding {
         }
         Ok(ours.clone())
     }
-}
-
-/// Makes a file as it was that the daemon has not applied.
-async fn put_back(
-    file: &mut LockedFile,
-    old: &[u8],
-    socket: &Path,
-    error: ClientError,
-) -> Result<()> {
-    file.replace(old)
-        .with_context(|| format!("{error}; and the file stays changed"))?;
-    // The daemon is to forget what was wrong with it.
-    let _ = client::reload(socket).await;
-    bail!("{error}; the file is as it was")
 }
 
 /// A virtual server in a status, which the daemon may have lost meanwhile.

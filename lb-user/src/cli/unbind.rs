@@ -42,9 +42,11 @@ impl Unbind {
             ..
         } = &self.binding;
         let socket = self.binding.socket();
-        let applied = self
-            .binding
-            .apply(|file_name, text| unbind(file_name, text, shop, server));
+        let applied = self.binding.apply(
+            |file_name, text| unbind(file_name, text, shop, server),
+            // What is left with sessions has no weight.
+            |listed| listed.is_none_or(|it| it.weight == 0),
+        );
         let (what, servers) = match applied.await {
             Ok(edit) => ("unbound", edit.servers),
             Err(error) if self.now && self.is_draining(&error).await? => {
