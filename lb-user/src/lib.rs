@@ -9,5 +9,6 @@ pub mod dataplane;
 pub mod decapsulator;
 pub mod health;
 pub mod net;
+pub mod privileges;
 mod raw_socket;
 mod schedule;

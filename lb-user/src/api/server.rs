@@ -4,9 +4,12 @@ use std::{
     convert::Infallible,
     fs::{self, Permissions},
     io,
-    os::unix::{
-        fs::{FileTypeExt, PermissionsExt},
-        net::UnixStream,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{FileTypeExt, PermissionsExt},
+            net::UnixStream,
+        },
     },
     path::Path,
 };
@@ -20,6 +23,8 @@ use axum::{
     routing::{get, post},
 };
 use futures::{StreamExt, stream};
+use nix::sys::stat::{Mode, fchmod};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
     net::UnixListener,
     sync::{mpsc, oneshot},
@@ -29,6 +34,11 @@ use tokio::{
 use super::{
     DROP_SESSIONS, DropSessions, RELOAD, SESSIONS, STATUS, STOP, Status, sessions::Filter,
 };
+
+/// For the daemon's user and group alone.
+const MODE: u32 = 0o660;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
 
 /// What a client asks of the daemon, and where the answer goes.
 pub enum Request {
@@ -72,9 +82,21 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
             ));
         }
     }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, Permissions::from_mode(0o660))?;
-    Ok(listener)
+    let socket = bind(path)?;
+    // The process's mask may have taken some of it away.
+    fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    UnixListener::from_std(OwnedFd::from(socket).into())
+}
+
+/// A socket with this name that never has more rights than [`MODE`]: the name gets those that the socket has (kernel:
+/// net/unix/af_unix.c, `unix_bind_bsd`).
+fn bind(path: &Path) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    fchmod(&socket, Mode::from_bits_truncate(MODE))?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    Ok(socket)
 }
 
 /// Passes requests on to the daemon.
@@ -164,8 +186,19 @@ mod tests {
         let path = directory.path().join("lb.sock");
         drop(unix::net::UnixListener::bind(&path).unwrap());
         let _listener = listen(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, MODE, "{mode:o}");
         let error = listen(&path).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_socket_is_for_user_and_group_alone_from_the_first_moment() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lb.sock");
+        let _socket = bind(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777 & !MODE, 0, "{mode:o}");
     }
 
     #[tokio::test]

@@ -1,11 +1,12 @@
 //! Notices when the configuration file changes.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
+use anyhow::{Context, Result};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::{
     select,
@@ -13,12 +14,30 @@ use tokio::{
     time::{Duration, Instant, Interval, MissedTickBehavior, interval, sleep_until},
 };
 
+use crate::config;
+
 /// Who writes a file in several steps pauses no longer between them.
 const SETTLE: Duration = Duration::from_millis(100);
 /// In a directory that is never quiet no change waits longer.
 const AT_LATEST: Duration = Duration::from_secs(2);
 /// How often the file is looked at, whatever the kernel tells.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The file's bytes.
+///
+/// # Errors
+/// [`config::LoadError`], with advice.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let bytes = config::read(path);
+    let is_forbidden = matches!(&bytes, Err(config::LoadError::Read { error, .. })
+        if error.kind() == io::ErrorKind::PermissionDenied);
+    match is_forbidden {
+        true => bytes.context(
+            "the daemon reads only what its user may read, root, too: make the configuration root's, or readable for all",
+        ),
+        false => Ok(bytes?),
+    }
+}
 
 /// Watches the file's directory, because editors, and Kubernetes' symbolic links, replace the file instead of writing
 /// to it. Looks at the file, too: it may be a link to another directory, or its directory may be replaced.

@@ -11,7 +11,10 @@ use crate::{
     api::status,
     config::{self, Config, Via},
     control::{Platform, Reconciler, response_time::AllResponseTimes},
-    health::{self, Check, Checks, Outcome, Outcomes, Path, Route, State, States},
+    health::{
+        self, Check, Checks, Outcome, Outcomes, Path, Route, StartError, State, States,
+        SteeredThread,
+    },
 };
 
 /// Health checks, from the daemon's side.
@@ -20,6 +23,8 @@ pub struct Health {
     checks: watch::Sender<Checks>,
     /// Those that go by the data path, while there are any.
     steered: Option<Steered>,
+    /// Where those are sent, or why they can't be.
+    thread: Result<SteeredThread, Arc<StartError>>,
     /// How many paths those may have.
     paths: u32,
     tell: Outcomes,
@@ -38,14 +43,16 @@ struct Checked {
 }
 
 impl Health {
-    /// Checks nothing yet. `paths` is how many pairs of real servers and ways to forward there may be.
-    pub fn start(paths: u32) -> Result<Self> {
+    /// Checks nothing yet. `paths` is how many pairs of real servers and ways to forward there may be. Without a `thread` there can
+    /// be no checks by the data path.
+    pub fn start(paths: u32, thread: Result<SteeredThread, StartError>) -> Result<Self> {
         let (checks, receiver) = watch::channel(Checks::new());
         let (tell, outcomes) = mpsc::unbounded_channel();
         health::run(receiver, tell.clone())?;
         Ok(Self {
             checks,
             steered: None,
+            thread: thread.map_err(Arc::new),
             paths,
             tell,
             outcomes,
@@ -86,7 +93,11 @@ impl Health {
     /// Those of the kernel: it is too old, or has no veth devices.
     pub fn prepare(&mut self, config: &Config) -> Result<()> {
         if self.steered.is_none() && has_steered_checks(config) {
-            let steered = Steered::start(self.tell.clone(), self.paths);
+            let thread = self
+                .thread
+                .as_ref()
+                .map_err(|error| Arc::clone(error).into());
+            let steered = thread.and_then(|it| Steered::start(it, self.tell.clone(), self.paths));
             self.steered = Some(steered.context("no health checks by the data path")?);
         }
         Ok(())

@@ -11,6 +11,7 @@ mod routes;
 pub mod session_list;
 pub mod sessions;
 mod steered;
+mod supervisor;
 
 use std::{
     collections::HashSet,
@@ -33,7 +34,7 @@ use tracing::{error, info, warn};
 
 use self::{
     config_file::ConfigFile, drops::Drops, health::Health, interfaces::Interfaces, rates::Rates,
-    reload::Reloads, report::Changes, routes::Surroundings, sessions::Sessions,
+    reload::Reloads, report::Changes, routes::Surroundings, sessions::Sessions, supervisor::{Supervisor, Watchdog},
 };
 use crate::{
     api::server::{self, Request},
@@ -45,7 +46,9 @@ use crate::{
         slow_start::SlowStarts,
     },
     dataplane::{CounterMaps, Pins, Program, Sizes, attach, load},
+    health::{StartError, SteeredThread},
     net::{self, Targets, Unreachable, View},
+    privileges,
 };
 
 /// How long a new balancer waits for its real servers' MAC addresses, and for their first health checks, before it takes
@@ -56,24 +59,26 @@ const SWEEP_EVERY: Duration = Duration::from_millis(100);
 
 /// Runs until SIGTERM or SIGINT, which leave forwarding in place, or until a client asks to stop it.
 pub async fn run(config_path: &Path) -> Result<()> {
-    let config_bytes = config::read(config_path)?;
+    privileges::keep_for_start(&privileges::DAEMON)?;
+    let config_bytes = config_file::read(config_path)?;
     let config = Config::from_bytes(&config_path.display().to_string(), &config_bytes)?;
-    ensure!(
-        nix::unistd::geteuid().is_root(),
-        "lb run needs root: it loads programs into the kernel"
-    );
-    let mut events = Events::new(config_path)?;
+    privileges::require("lb run", &privileges::DAEMON)?;
     let mut claim = Pins::new(&config.pin_path).claim()?;
+    let steered = SteeredThread::start();
+    // Threads have those of the one that makes them: the next ones are made below.
+    privileges::keep_only(&privileges::DAEMON)?;
+    let mut events = Events::new(config_path)?;
     let socket = config.control.socket.clone();
     let listener = server::listen(&socket)
         .with_context(|| format!("can't listen on control.socket {}", socket.display()))?;
     let outcome = async {
         let pins = claim.pins().clone();
-        let mut daemon = Daemon::start(config_path, config_bytes, config, pins).await?;
+        let mut daemon = Daemon::start(config_path, config_bytes, config, pins, steered).await?;
         claim.keep();
         let (requests, incoming) = mpsc::channel(16);
         tokio::spawn(server::serve(listener, requests));
         info!(version = env!("CARGO_PKG_VERSION"), "running");
+        daemon.supervisor.ready();
         daemon.serve(&mut events, incoming).await
     };
     let outcome = outcome.await;
@@ -89,6 +94,7 @@ struct Events {
     config_file: ConfigFile,
     sample: tokio::time::Interval,
     sweep: tokio::time::Interval,
+    watchdog: Watchdog,
 }
 
 impl Events {
@@ -105,6 +111,7 @@ impl Events {
                 .with_context(|| format!("can't watch {}", config_path.display()))?,
             sample,
             sweep,
+            watchdog: Watchdog::new(),
         })
     }
 }
@@ -126,6 +133,7 @@ struct Daemon {
     response_times: AllResponseTimes,
     changes: Changes,
     rates: Rates,
+    supervisor: Supervisor,
     balancer: Program,
     pins: Pins,
 }
@@ -136,6 +144,7 @@ impl Daemon {
         config_bytes: Vec<u8>,
         config: Config,
         pins: Pins,
+        steered: Result<SteeredThread, StartError>,
     ) -> Result<Self> {
         let (targets, receiver) = watch::channel(targets(&config, &[]));
         let network = net::watch(receiver).await?;
@@ -151,7 +160,7 @@ impl Daemon {
             config: Rc::new(config),
             targets,
             network,
-            health: Health::start(sizes.real_servers)?,
+            health: Health::start(sizes.real_servers, steered)?,
             desired: Desired::default(),
             reconciler,
             interfaces: Interfaces::default(),
@@ -162,6 +171,7 @@ impl Daemon {
             response_times: AllResponseTimes::default(),
             changes: Changes::default(),
             rates: Rates::default(),
+            supervisor: Supervisor::default(),
             balancer: loaded.balancer,
             pins,
         };
@@ -197,6 +207,7 @@ impl Daemon {
                 _ = events.sample.tick() => self.sample(),
                 _ = events.sweep.tick() => self.sweep(),
                 () = yield_now(), if !self.drops.is_empty() => self.drop_some(),
+                () = events.watchdog.feed() => {}
                 Some(request) = incoming.recv() => match request {
                     Request::Status(answer) => drop(answer.send(self.status())),
                     Request::Sessions(filter, answer) => drop(answer.send(self.sessions(&filter))),
@@ -208,6 +219,7 @@ impl Daemon {
                 _ = events.interrupt.recv() => break,
             }
         }
+        self.supervisor.stopping();
         info!("stopping; forwarding stays in place (`lb stop` ends it)");
         Ok(())
     }
@@ -253,6 +265,7 @@ impl Daemon {
         self.reconciler.apply(&next)?;
         self.slow_starts = slow_starts;
         self.changes.log(&self.desired, &next, now);
+        self.supervisor.follow(&next);
         self.desired = next;
         Ok(())
     }
@@ -324,6 +337,7 @@ impl Daemon {
 
     /// Ends forwarding, and tells who asked for it.
     async fn stop(&mut self, answer: oneshot::Sender<Result<(), String>>) -> Result<()> {
+        self.supervisor.stopping();
         let outcome = self.end_forwarding();
         let told = outcome.as_ref().copied();
         let _ = answer.send(told.map_err(|error| format!("{error:#}")));

@@ -10,10 +10,10 @@ use std::{
 use anyhow::{Result, bail, ensure};
 use tracing::{error, info, warn};
 
-use super::Daemon;
+use super::{Daemon, config_file};
 use crate::{
     api::status,
-    config::{self, Config, Limits, difference},
+    config::{self, Config, Limits, LoadError, difference},
 };
 
 /// More than so many changes at once are not logged one by one.
@@ -62,14 +62,20 @@ impl Reloads {
 
 impl Daemon {
     pub(super) fn reload_if_changed(&mut self) {
-        // A file that is gone for a moment is being replaced.
-        if config::read(&self.reloads.file).is_ok_and(|bytes| bytes != self.reloads.bytes) {
+        let is_new = match config::read(&self.reloads.file) {
+            Ok(bytes) => bytes != self.reloads.bytes,
+            // A file that is gone for a moment is being replaced.
+            Err(LoadError::Read { error, .. }) => error.kind() != io::ErrorKind::NotFound,
+            Err(_) => true,
+        };
+        if is_new {
             let _ = self.reload();
         }
     }
 
     /// Applies the file. What has changed, as [`difference`] tells it; or why nothing has.
     pub(super) fn reload(&mut self) -> Result<Vec<String>, String> {
+        self.supervisor.reloading();
         let outcome = self.try_reload().map_err(|error| format!("{error:#}"));
         let reloads = &mut self.reloads;
         match &outcome {
@@ -82,18 +88,20 @@ impl Daemon {
                 reloads.applied += 1;
                 reloads.applied_at = SystemTime::now();
                 reloads.error = None;
+                self.supervisor.ready();
             }
             Err(error) => {
                 error!("configuration not applied: {error}");
                 reloads.refused += 1;
                 reloads.error = Some(error.clone());
+                self.supervisor.refused(error);
             }
         }
         outcome
     }
 
     fn try_reload(&mut self) -> Result<Vec<String>> {
-        self.reloads.bytes = config::read(&self.reloads.file)?;
+        self.reloads.bytes = config_file::read(&self.reloads.file)?;
         let file_name = self.reloads.file.display().to_string();
         let next = Config::from_bytes(&file_name, &self.reloads.bytes)?;
         let changes = difference(&self.config, &next);

@@ -14,7 +14,7 @@ use crate::{
     config::Forward,
     control::{desired::Link, reconcile::real_server},
     dataplane::SteeringPrograms,
-    health::{self, Checks, Outcomes},
+    health::{self, Checks, Outcomes, SteeredThread},
 };
 
 /// Whom a path leads to: the real server's name and address, and how packets are forwarded to it.
@@ -39,17 +39,16 @@ impl Steered {
     /// Makes the place that they are sent from, for so many paths.
     ///
     /// # Errors
-    /// Those of the kernel: not root, no veth devices.
-    pub fn start(outcomes: Outcomes, paths: u32) -> Result<Self> {
+    /// Those of the kernel: no veth devices.
+    pub fn start(thread: &SteeredThread, outcomes: Outcomes, paths: u32) -> Result<Self> {
         SteeringPrograms::require_kernel()?;
         let identifier = getrandom::u32().context("can't get a random number")? as u16;
         let (checks, receiver) = watch::channel(Checks::new());
-        let (mut programs, device) =
-            health::run_steered(receiver, outcomes, identifier, move |device| {
-                let mut programs = SteeringPrograms::load(device.ifindex, identifier, paths)?;
-                programs.label(health::INNER)?;
-                anyhow::Ok((programs, device.clone()))
-            })?;
+        let (mut programs, device) = thread.run(receiver, outcomes, identifier, move |device| {
+            let mut programs = SteeringPrograms::load(device.ifindex, identifier, paths)?;
+            programs.label(health::INNER)?;
+            anyhow::Ok((programs, device.clone()))
+        })?;
         programs.steer(&device.name)?;
         Ok(Self {
             checks,

@@ -21,6 +21,7 @@ use crate::{
     config::Interface,
     dataplane::pins::Claim,
     net::{self, View},
+    privileges,
 };
 
 /// What to decapsulate.
@@ -36,7 +37,8 @@ pub struct Options {
 
 /// Runs until SIGTERM or SIGINT, which leave decapsulation in place.
 pub async fn run(options: &Options) -> Result<()> {
-    require_root()?;
+    require_privileges()?;
+    privileges::keep_for_start(&privileges::PROGRAMS)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut network = net::watch_host().await?;
@@ -44,6 +46,7 @@ pub async fn run(options: &Options) -> Result<()> {
     let view = network.borrow_and_update().clone();
     let mut decapsulators =
         start(options, &namespace, &view).inspect_err(|_| namespace.remove_empty())?;
+    privileges::keep_only(&privileges::PROGRAMS)?;
     info!(version = env!("CARGO_PKG_VERSION"), "decapsulating");
     loop {
         select! {
@@ -100,7 +103,7 @@ pub fn counters(
     interfaces: &[String],
     pin_path: &Path,
 ) -> Result<Vec<(String, DecapsulatorCounters)>> {
-    require_root()?;
+    require_privileges()?;
     let namespace = NamespacePins::current(pin_path)?;
     namespace
         .pinned(interfaces)?
@@ -111,7 +114,7 @@ pub fn counters(
 
 /// Ends decapsulation on interfaces (on all that are pinned, if none is named).
 pub fn stop(interfaces: &[String], pin_path: &Path) -> Result<()> {
-    require_root()?;
+    require_privileges()?;
     let namespace = NamespacePins::current(pin_path)?;
     for (interface, pins) in namespace.pinned(interfaces)? {
         let _lock = pins.lock().map_err(interface::not_free(&interface))?;
@@ -121,10 +124,6 @@ pub fn stop(interfaces: &[String], pin_path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn require_root() -> Result<()> {
-    ensure!(
-        nix::unistd::geteuid().is_root(),
-        "lb decap needs root: it loads a program into the kernel"
-    );
-    Ok(())
+fn require_privileges() -> Result<()> {
+    Ok(privileges::require("lb decap", &privileges::PROGRAMS)?)
 }

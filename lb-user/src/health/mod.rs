@@ -30,5 +30,5 @@ pub use arp::Segment;
 pub use check::{Check, Failure, Outcome, Path};
 pub use destination::{Route, Steering};
 pub use namespace::{INNER, NamespaceError, OuterDevice};
-pub use run::{Checks, Outcomes, StartError, run, run_steered};
+pub use run::{Checks, Outcomes, StartError, SteeredThread, run};
 pub use states::{NOT_CHECKED, State, States};

@@ -1,9 +1,13 @@
 //! The network namespace that checks by the data path are sent in.
 //!
-//! It belongs to the thread that made it and has nothing in it but one end of a pair of veth devices. The other end is on
-//! the host, and programs there take what comes out to real servers, and answers back in
+//! It belongs to the thread that made it and has nothing in it but, while there are such checks, one end of a pair of veth
+//! devices. The other end is on the host, and programs there take what comes out to real servers, and answers back in
 //! ([`crate::dataplane::steering`]). So checks are ordinary sockets, whatever routes, filters and reverse-path checks the
 //! host has, and with the thread all of it goes, however the process ends.
+//!
+//! To make a network namespace, or to enter one, takes CAP_SYS_ADMIN (kernel: kernel/nsproxy.c, `unshare_nsproxy_namespaces`;
+//! net/core/net_namespace.c, `netns_install`), which is as good as root. All else in it takes CAP_NET_ADMIN. So it is made
+//! when the daemon starts, whether or not there are checks for it, and the daemon does without CAP_SYS_ADMIN from then on.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +24,10 @@ use netlink_packet_route::{
     address::AddressHeaderFlags,
     link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute},
 };
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    errno::Errno,
+    sched::{CloneFlags, unshare},
+};
 use rtnetlink::{AddressAddRequest, Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 /// The device inside.
@@ -31,6 +38,11 @@ const MTU: u32 = 65_535;
 /// Why there is no such namespace.
 #[derive(Debug, thiserror::Error)]
 pub enum NamespaceError {
+    /// The process was started without CAP_SYS_ADMIN.
+    #[error(
+        "can't make a network namespace for health checks: start lb with CAP_SYS_ADMIN, too, which it gives up then, or give the checks `via: real`"
+    )]
+    NotAllowed,
     /// The kernel doesn't make one.
     #[error("can't {what}: {error}")]
     Io {
@@ -51,7 +63,15 @@ pub enum NamespaceError {
 
 /// The namespace of the calling thread, from now on.
 pub(super) struct Namespace {
+    host: File,
+    outside: Handle,
+    inside: Handle,
+}
+
+/// The devices there.
+pub(super) struct Devices {
     handle: Handle,
+    inner: u32,
     /// The loopback device has the addresses: the device to the host would lose its routes with its last one.
     loopback: u32,
     addresses: BTreeSet<IpAddr>,
@@ -70,67 +90,89 @@ impl Namespace {
     /// Takes the calling thread, whose runtime it is, into a namespace of its own.
     ///
     /// # Errors
-    /// Not root; no veth devices.
-    pub(super) async fn enter() -> Result<(Self, OuterDevice), NamespaceError> {
+    /// No CAP_SYS_ADMIN.
+    pub(super) fn enter() -> Result<Self, NamespaceError> {
         let io = |what| move |error| NamespaceError::Io { what, error };
-        let netlink = |what| move |error| NamespaceError::Netlink { what, error };
         const HOST: &str = "open this host's network namespace";
         let host = File::open("/proc/thread-self/ns/net").map_err(io(HOST))?;
-        let outer = connection().map_err(io(HOST))?;
-        unshare(CloneFlags::CLONE_NEWNET)
-            .map_err(|errno| io("make a network namespace for health checks")(errno.into()))?;
-        let inner = connection().map_err(io("open a netlink socket"))?;
+        let outside = connection().map_err(io(HOST))?;
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
+            Errno::EPERM => NamespaceError::NotAllowed,
+            errno => io("make a network namespace for health checks")(errno.into()),
+        })?;
+        let inside = connection().map_err(io("open a netlink socket"))?;
         settings().map_err(io("set up the network namespace of health checks"))?;
+        Ok(Self {
+            host,
+            outside,
+            inside,
+        })
+    }
 
+    /// Makes the devices.
+    ///
+    /// # Errors
+    /// No veth devices.
+    pub(super) async fn connect(&self) -> Result<(Devices, OuterDevice), NamespaceError> {
         // That of a daemon which ended just now may still be there.
-        let number = getrandom::u32().map_err(io::Error::other);
-        let name = format!("lb-hc{:08x}", number.map_err(io("get a random number"))?);
+        let number = getrandom::u32().map_err(|error| NamespaceError::Io {
+            what: "get a random number",
+            error: io::Error::other(error),
+        })?;
+        let made = self.make_devices(format!("lb-hc{number:08x}")).await;
+        made.map_err(|error| NamespaceError::Netlink {
+            what: "make veth devices for health checks",
+            error,
+        })
+    }
+
+    async fn make_devices(&self, name: String) -> Result<(Devices, OuterDevice), rtnetlink::Error> {
+        let Self {
+            host,
+            outside,
+            inside,
+        } = self;
         let pair = LinkVeth::new(INNER, &name)
             .mtu(MTU)
             .address(DEVICE_MAC.to_vec())
             .build();
-        const DEVICES: &str = "make veth devices for health checks";
-        let made = inner.link().add(pair).execute().await;
-        made.map_err(netlink(DEVICES))?;
-        let device = index(&inner, INNER).await.map_err(netlink(DEVICES))?;
-        let other_end = index(&inner, &name).await.map_err(netlink(DEVICES))?;
-        let to_the_host = LinkUnspec::new_with_index(other_end)
+        inside.link().add(pair).execute().await?;
+        let inner = index(inside, INNER).await?;
+        let to_the_host = LinkUnspec::new_with_index(index(inside, &name).await?)
             .mtu(MTU)
             .setns_by_fd(host.as_raw_fd())
             .build();
-        let moved = inner.link().set(to_the_host).execute().await;
-        moved.map_err(netlink(DEVICES))?;
-        let ifindex = index(&outer, &name).await.map_err(netlink(DEVICES))?;
+        inside.link().set(to_the_host).execute().await?;
+        let ifindex = index(outside, &name).await?;
         let up = LinkUnspec::new_with_index(ifindex)
             .append_extra_attribute(without_link_local_address())
             .up()
             .build();
-        let up = outer.link().set(up).execute().await;
-        up.map_err(netlink(DEVICES))?;
+        outside.link().set(up).execute().await?;
         // Without ARP frames need no address of anybody, and without segments of several packets each is as it
         // will be on the wire.
-        let up = LinkUnspec::new_with_index(device)
+        let up = LinkUnspec::new_with_index(inner)
             .arp(false)
             .append_extra_attribute(LinkAttribute::GsoMaxSegs(1))
             .append_extra_attribute(without_link_local_address())
             .up()
             .build();
-        let up = inner.link().set(up).execute().await;
-        up.map_err(netlink(DEVICES))?;
-        let loopback = index(&inner, "lo").await.map_err(netlink(DEVICES))?;
+        inside.link().set(up).execute().await?;
+        let loopback = index(inside, "lo").await?;
         let up = LinkUnspec::new_with_index(loopback).up().build();
-        let up = inner.link().set(up).execute().await;
-        up.map_err(netlink(DEVICES))?;
-        let routed = route_everything(&inner, device).await;
-        routed.map_err(netlink(DEVICES))?;
-        let namespace = Self {
-            handle: inner,
+        inside.link().set(up).execute().await?;
+        route_everything(inside, inner).await?;
+        let devices = Devices {
+            handle: inside.clone(),
+            inner,
             loopback,
             addresses: BTreeSet::new(),
         };
-        Ok((namespace, OuterDevice { name, ifindex }))
+        Ok((devices, OuterDevice { name, ifindex }))
     }
+}
 
+impl Devices {
     /// Lets checks come from these addresses of the host, and from no others: one that the host has given up may be a
     /// VIP now.
     ///
@@ -155,6 +197,20 @@ impl Namespace {
             }
         }
         Ok(())
+    }
+
+    /// Leaves the namespace as empty as it was.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) async fn remove(mut self) -> Result<(), NamespaceError> {
+        self.use_addresses(&BTreeSet::new()).await?;
+        // The other end of the pair goes with it.
+        let removed = self.handle.link().del(self.inner).execute().await;
+        removed.map_err(|error| NamespaceError::Netlink {
+            what: "remove the veth devices of health checks",
+            error,
+        })
     }
 
     fn request(&self, address: IpAddr) -> AddressAddRequest {

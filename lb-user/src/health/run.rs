@@ -6,7 +6,10 @@ use std::{
     io,
     net::IpAddr,
     process,
-    sync::{Arc, mpsc::sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Sender, SyncSender, channel, sync_channel},
+    },
     thread,
     time::Instant,
 };
@@ -17,7 +20,8 @@ use futures::{
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
-    runtime, select,
+    runtime::{Builder, Runtime},
+    select,
     sync::{mpsc, watch},
     time::{sleep_until, timeout},
 };
@@ -30,12 +34,15 @@ use super::{
     destination::{Awaited, Destination},
     dns, http,
     icmp::EchoSockets,
-    namespace::{Namespace, NamespaceError, OuterDevice},
+    namespace::{Devices, Namespace, NamespaceError, OuterDevice},
     rounds::Rounds,
     syn::SynSockets,
     tcp, udp,
 };
-use crate::config::HealthCheck;
+use crate::{
+    config::HealthCheck,
+    privileges::{self, PrivilegeError},
+};
 
 /// What is to be checked, and which way each check goes.
 pub type Checks = BTreeMap<Arc<Check>, Route>;
@@ -46,90 +53,143 @@ pub type Outcomes = mpsc::UnboundedSender<(Arc<Check>, Outcome)>;
 /// Why no checks can be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Not root.
+    /// No CAP_NET_RAW.
     #[error("can't open sockets for health checks: {0}")]
     Sockets(#[from] io::Error),
     /// There is no place to send them from.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
+    /// The thread keeps more capabilities than it needs.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
 }
 
 /// Sends these checks in the network namespace of the calling thread until their sender is dropped, and tells
 /// what comes of each.
 ///
 /// # Errors
-/// Not root.
+/// No CAP_NET_RAW.
 pub fn run(checks: watch::Receiver<Checks>, outcomes: Outcomes) -> Result<(), StartError> {
-    start("health", checks, outcomes, async || {
+    let runtime = runtime()?;
+    let prepare = async || {
         let identifier = getrandom::u32().map_err(io::Error::other)? as u16;
         let place = Place {
             echo: EchoSockets::open(identifier)?,
             syn: SynSockets::open()?,
             arp: Some(ArpSockets::open()?),
-            namespace: None,
+            devices: None,
         };
         Ok((place, ()))
-    })
+    };
+    let (ready, is_ready) = sync_channel(1);
+    spawn("health", move || {
+        runtime.block_on(keep_checking(prepare, &ready, checks, outcomes));
+    })?;
+    is_ready.recv().expect("the thread says so, or why not")
 }
 
-/// As [`run`], for checks that are steered: in a network namespace of their own, with echo requests of this identifier.
-/// Before the first is sent, `setup` is called there with the device of the host that leads to it.
-///
-/// # Errors
-/// Those of `setup`; no such namespace can be made.
-pub fn run_steered<T, E>(
-    checks: watch::Receiver<Checks>,
-    outcomes: Outcomes,
-    identifier: u16,
-    setup: impl FnOnce(&OuterDevice) -> Result<T, E> + Send + 'static,
-) -> Result<T, E>
-where
-    T: Send + 'static,
-    E: From<StartError> + Send + 'static,
-{
-    start("health-steered", checks, outcomes, async move || {
-        let (namespace, device) = Namespace::enter().await.map_err(StartError::from)?;
-        let place = Place {
-            echo: EchoSockets::open(identifier).map_err(StartError::from)?,
-            syn: SynSockets::open().map_err(StartError::from)?,
-            arp: None,
-            namespace: Some(namespace),
+/// A thread in a network namespace of its own, for checks that are steered.
+pub struct SteeredThread {
+    jobs: Sender<Job>,
+}
+
+type Job = Box<dyn FnOnce(&Runtime, &Namespace) + Send>;
+
+impl SteeredThread {
+    /// Starts it; it waits for checks. When it is there it has the capabilities that a daemon keeps, and no others.
+    ///
+    /// # Errors
+    /// No CAP_SYS_ADMIN.
+    pub fn start() -> Result<Self, StartError> {
+        let runtime = runtime()?;
+        let (jobs, to_do) = channel::<Job>();
+        let (ready, is_ready) = sync_channel(1);
+        spawn("health-steered", move || {
+            let enter = async {
+                let namespace = Namespace::enter()?;
+                privileges::keep_only(&privileges::DAEMON)?;
+                Ok(namespace)
+            };
+            match runtime.block_on(enter) {
+                Ok(namespace) => {
+                    let _ = ready.send(Ok(()));
+                    to_do.into_iter().for_each(|job| job(&runtime, &namespace));
+                }
+                Err(error) => drop(ready.send(Err(error))),
+            }
+        })?;
+        let started: Result<(), StartError> = is_ready.recv().expect("the thread says so");
+        started.map(|()| Self { jobs })
+    }
+
+    /// As [`run`], on this thread, with echo requests of this identifier, when those before have ended. Before the first check
+    /// is sent, `setup` is called there with the device of the host that leads to it.
+    ///
+    /// # Errors
+    /// Those of `setup`; there are no veth devices.
+    pub fn run<T, E>(
+        &self,
+        checks: watch::Receiver<Checks>,
+        outcomes: Outcomes,
+        identifier: u16,
+        setup: impl FnOnce(&OuterDevice) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StartError> + Send + 'static,
+    {
+        let (ready, is_ready) = sync_channel(1);
+        let job = move |runtime: &Runtime, namespace: &Namespace| {
+            let prepare = async || {
+                let (devices, outer) = namespace.connect().await.map_err(StartError::from)?;
+                let place = Place {
+                    echo: EchoSockets::open(identifier).map_err(StartError::from)?,
+                    syn: SynSockets::open().map_err(StartError::from)?,
+                    arp: None,
+                    devices: Some(devices),
+                };
+                Ok((place, setup(&outer)?))
+            };
+            runtime.block_on(keep_checking(prepare, &ready, checks, outcomes));
         };
-        Ok((place, setup(&device)?))
-    })
+        let sent = self.jobs.send(Box::new(job));
+        sent.expect("the thread lives as long as this");
+        is_ready.recv().expect("the thread says so, or why not")
+    }
 }
 
-/// A thread of its own: nothing that the daemon does counts as latency.
-fn start<T, E>(
-    name: &str,
-    checks: watch::Receiver<Checks>,
-    outcomes: Outcomes,
-    prepare: impl AsyncFnOnce() -> Result<(Place, T), E> + Send + 'static,
-) -> Result<T, E>
-where
-    T: Send + 'static,
-    E: From<StartError> + Send + 'static,
-{
-    let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(StartError::from)?;
+fn runtime() -> io::Result<Runtime> {
     // Each check of a server that doesn't answer has a socket as long as it waits.
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
-    let (ready, is_ready) = sync_channel(1);
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// A thread of its own: nothing that the daemon does counts as latency.
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let work = move || {
         let _ends_all = AbortOnPanic;
-        match runtime.block_on(prepare()) {
-            Ok((place, prepared)) => {
-                let _ = ready.send(Ok(prepared));
-                runtime.block_on(place.keep_checking(checks, outcomes));
-            }
-            Err(error) => drop(ready.send(Err(error))),
-        }
+        work();
     };
     let thread = thread::Builder::new().name(name.to_owned());
-    thread.spawn(work).map_err(StartError::from)?;
-    is_ready.recv().expect("the thread says so, or why not")
+    thread.spawn(work).map(drop)
+}
+
+/// Sends checks from a place that is prepared first; `ready` hears of that.
+async fn keep_checking<T, E>(
+    prepare: impl AsyncFnOnce() -> Result<(Place, T), E>,
+    ready: &SyncSender<Result<T, E>>,
+    checks: watch::Receiver<Checks>,
+    outcomes: Outcomes,
+) {
+    match prepare().await {
+        Ok((place, prepared)) => {
+            let _ = ready.send(Ok(prepared));
+            place.keep_checking(checks, outcomes).await;
+        }
+        Err(error) => drop(ready.send(Err(error))),
+    }
 }
 
 /// A daemon whose checks have ended would hold on to what they said last. Without it forwarding goes on, and its supervisor starts
@@ -151,13 +211,13 @@ struct Place {
     /// Only where the real servers' segments are.
     arp: Option<ArpSockets>,
     /// Only for checks that are steered.
-    namespace: Option<Namespace>,
+    devices: Option<Devices>,
 }
 
 impl Place {
     async fn keep_checking(mut self, mut checks: watch::Receiver<Checks>, outcomes: Outcomes) {
         let mut rounds = Rounds::default();
-        let mut namespace = self.namespace.take();
+        let mut devices = self.devices.take();
         let mut under_way = FuturesUnordered::new();
         checks.mark_changed();
         loop {
@@ -172,13 +232,13 @@ impl Place {
                         if let Some(arp) = &self.arp {
                             arp.forget();
                         }
-                        if let Some(namespace) = &mut namespace
-                            && let Err(error) = namespace.use_addresses(&sources).await
+                        if let Some(devices) = &mut devices
+                            && let Err(error) = devices.use_addresses(&sources).await
                         {
                             warn!("{error}");
                         }
                     }
-                    Err(_) => return,
+                    Err(_) => break,
                 },
                 Some(outcome) = under_way.next() => drop(outcomes.send(outcome)),
                 () = self.receive() => {}
@@ -188,6 +248,11 @@ impl Place {
             while let Some((check, route)) = rounds.next_due(Instant::now()) {
                 under_way.push(self.perform(check, route));
             }
+        }
+        if let Some(devices) = devices
+            && let Err(error) = devices.remove().await
+        {
+            warn!("{error}");
         }
     }
 
