@@ -34,8 +34,14 @@ impl<'a> Daemon<'a> {
 
     /// Starts the daemon.
     pub fn spawn(lab: &'a Lab, config: &str) -> Result<Self> {
+        Self::spawn_by(lab, config, &["env"])
+    }
+
+    /// Starts the daemon by a command that becomes it, such as env(1) or setpriv(1) with their options.
+    pub fn spawn_by(lab: &'a Lab, config: &str, by: &[&str]) -> Result<Self> {
         lab.write_config(config)?;
-        let mut command = Command::new(binary()?);
+        let mut command = Command::new(by[0]);
+        command.args(&by[1..]).arg(binary()?);
         command.args(["run", "--config"]).arg(lab.config_file());
         let process = Process::spawn(lab.balancer(), &mut command, lab.log_file())?;
         Ok(Self { lab, process })
