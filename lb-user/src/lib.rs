@@ -7,6 +7,7 @@ pub mod control;
 pub mod daemon;
 pub mod dataplane;
 pub mod decapsulator;
+pub mod doctor;
 pub mod health;
 pub mod net;
 pub mod privileges;

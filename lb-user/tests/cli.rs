@@ -61,6 +61,7 @@ fn a_good_file_is_told_to_be_good() {
 #[case::check(&["check", "lb.yaml"])]
 #[case::run(&["run", "--config", "lb.yaml"])]
 #[case::stop(&["stop", "--config", "lb.yaml"])]
+#[case::doctor(&["doctor", "--config", "lb.yaml"])]
 fn a_bad_file_is_refused_with_a_line_for_each_mistake(#[case] command: &[&str]) {
     let bad = GOOD
         .replace("port: 80", "port: 0")
@@ -165,6 +166,7 @@ fn a_wrong_use_exits_with_2_and_says_how(#[case] arguments: &[&str], #[case] hin
 #[rstest]
 fn every_command_has_an_example(
     #[values("run", "check", "status", "sessions", "bind", "unbind", "stop")] command: &str,
+    #[values("run", "check", "status", "sessions", "stop", "decap", "doctor")] command: &str,
 ) {
     let outcome = Cli::new().run(&[command, "--help"]).code(0).stderr("");
     outcome.stdout(contains("\nExample").and(contains(format!("\n  lb {command}"))));

@@ -5,6 +5,7 @@ mod check;
 mod completions;
 mod decap;
 mod edit;
+mod doctor;
 mod man;
 mod reload;
 mod run;
@@ -48,6 +49,7 @@ enum Command {
     Reload(reload::Reload),
     Stop(stop::Stop),
     Decap(decap::Decap),
+    Doctor(doctor::Doctor),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -73,6 +75,7 @@ impl Cli {
             Command::Reload(command) => command.run(),
             Command::Stop(command) => command.run(),
             Command::Decap(command) => command.run(),
+            Command::Doctor(command) => command.run(),
             Command::Completions(command) => command.run(),
             Command::Man(command) => command.run(),
         }

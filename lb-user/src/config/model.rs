@@ -10,7 +10,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Serialize;
 use strum::{Display, EnumString, VariantNames};
 
-use super::check::HealthCheck;
+use super::check::{HealthCheck, Via};
 use super::duration;
 use super::mac::MacAddress;
 use super::ports::Ports;
@@ -33,6 +33,14 @@ pub struct Config {
     /// In the order of the file, names unique; at most `limits.virtual_servers`. No two of them take
     /// the same exact port, overlapping ranges or `any` of one VIP and protocol.
     pub virtual_servers: Vec<VirtualServer>,
+}
+
+impl Config {
+    /// Whether there are health checks that take the way of clients' packets.
+    pub fn has_checks_by_data_path(&self) -> bool {
+        let mut checks = self.virtual_servers.iter().flat_map(|it| &it.health.checks);
+        checks.any(|check| check.via() == Some(Via::Vip))
+    }
 }
 
 /// A network interface that the balancer program is attached to.

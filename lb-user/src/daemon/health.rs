@@ -9,7 +9,7 @@ use tracing::error;
 use super::{routes::Surroundings, send_if_new, steered::Steered};
 use crate::{
     api::status,
-    config::{self, Config, Via},
+    config::{self, Config},
     control::{Platform, Reconciler, response_time::AllResponseTimes},
     health::{
         self, Check, Checks, Outcome, Outcomes, Path, Route, StartError, State, States,
@@ -92,7 +92,7 @@ impl Health {
     /// # Errors
     /// Those of the kernel: it is too old, or has no veth devices.
     pub fn prepare(&mut self, config: &Config) -> Result<()> {
-        if self.steered.is_none() && has_steered_checks(config) {
+        if self.steered.is_none() && config.has_checks_by_data_path() {
             let thread = self
                 .thread
                 .as_ref()
@@ -108,7 +108,7 @@ impl Health {
         let Some(steered) = &mut self.steered else {
             return;
         };
-        if !has_steered_checks(now.config) {
+        if !now.config.has_checks_by_data_path() {
             self.steered = None;
             return;
         }
@@ -186,14 +186,6 @@ fn shown(check: &Check, state: &State) -> status::Check {
         latency_us: state.latency().unwrap_or_default().as_micros() as u64,
         message: state.message(check),
     }
-}
-
-fn has_steered_checks(config: &Config) -> bool {
-    let mut checks = config
-        .virtual_servers
-        .iter()
-        .flat_map(|it| &it.health.checks);
-    checks.any(|check| check.via() == Some(Via::Vip))
 }
 
 /// The last check of a list is that which is timed: what a client sees of a server comes after what is below it.

@@ -34,7 +34,7 @@ use tracing::{error, info, warn};
 
 use self::{
     config_file::ConfigFile, drops::Drops, health::Health, interfaces::Interfaces, rates::Rates,
-    reload::Reloads, report::Changes, routes::Surroundings, sessions::Sessions, supervisor::{Supervisor, Watchdog},
+    reload::Reloads, report::Changes, routes::Surroundings, sessions::Sessions, supervisor::{Supervisor, Watchdog}, supervisor::{Supervisor, Watchdog},
 };
 use crate::{
     api::server::{self, Request},
@@ -46,6 +46,7 @@ use crate::{
         slow_start::SlowStarts,
     },
     dataplane::{CounterMaps, Pins, Program, Sizes, attach, load},
+    doctor,
     health::{StartError, SteeredThread},
     net::{self, Targets, Unreachable, View},
     privileges,
@@ -182,6 +183,7 @@ impl Daemon {
         daemon.balancer.pin(&daemon.pins)?;
         daemon.attach(&config)?;
         daemon.settle_interfaces()?;
+        daemon.warn_of_host().await;
         Ok(daemon)
     }
 
@@ -222,6 +224,19 @@ impl Daemon {
         self.supervisor.stopping();
         info!("stopping; forwarding stays in place (`lb stop` ends it)");
         Ok(())
+    }
+
+    /// Tells what on this host slows `lb`, or keeps some packets from it.
+    async fn warn_of_host(&self) {
+        let network = self.network.borrow().clone();
+        match doctor::warnings(&self.config, &network).await {
+            Ok(findings) => {
+                for finding in findings {
+                    warn!("{}: {}", finding.subject, finding.message);
+                }
+            }
+            Err(error) => warn!("can't examine the host: {error}"),
+        }
     }
 
     /// Waits for them. A balancer that starts while it forwards already needs none: it knows the MAC addresses.

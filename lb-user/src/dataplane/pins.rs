@@ -16,6 +16,9 @@ use nix::{
 };
 use tracing::warn;
 
+/// Where a BPF file system is on most machines.
+const USUAL_PLACE: &str = "/sys/fs/bpf";
+
 /// What goes wrong with the pins.
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
@@ -155,9 +158,7 @@ impl Pins {
 
     /// Makes the directories, and mounts the BPF file system at its usual place if it is missing there.
     pub fn create(&self) -> Result<(), PinError> {
-        const USUAL_PLACE: &str = "/sys/fs/bpf";
-
-        if !self.is_on_bpf_fs() && self.root.starts_with(USUAL_PLACE) {
+        if !self.is_on_bpf_fs() && self.can_be_mounted() {
             mount(
                 Some("bpf"),
                 USUAL_PLACE,
@@ -169,7 +170,7 @@ impl Pins {
                 failed("mount a BPF file system at", Path::new(USUAL_PLACE))(errno.into())
             })?;
         }
-        self.require_bpf_fs()?;
+        self.place()?;
         for path in self.directories() {
             fs::create_dir_all(&path).map_err(failed("create", &path))?;
         }
@@ -189,7 +190,16 @@ impl Pins {
             .is_some_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
     }
 
-    fn require_bpf_fs(&self) -> Result<(), PinError> {
+    /// Whether a BPF file system that is missing there can be mounted at its usual place.
+    pub fn can_be_mounted(&self) -> bool {
+        self.root.starts_with(USUAL_PLACE)
+    }
+
+    /// Makes sure that the directory is, or can be made, on a BPF file system.
+    ///
+    /// # Errors
+    /// [`PinError::NotBpf`].
+    pub fn place(&self) -> Result<(), PinError> {
         if self.is_on_bpf_fs() {
             return Ok(());
         }
@@ -264,7 +274,7 @@ impl Pins {
     }
 
     fn remove_all_but(&self, kept: &BTreeSet<PathBuf>) -> Result<(), PinError> {
-        self.require_bpf_fs()?;
+        self.place()?;
         for interface in self.linked_interfaces()? {
             if !kept.contains(&self.link(&interface)) {
                 self.unlink_interface(&interface)?;

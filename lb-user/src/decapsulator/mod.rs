@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use lb_common::DecapsulatorCounters;
+use sd_notify::NotifyState;
 use tokio::{
     select,
     signal::unix::{SignalKind, signal},
@@ -48,6 +49,9 @@ pub async fn run(options: &Options) -> Result<()> {
         start(options, &namespace, &view).inspect_err(|_| namespace.remove_empty())?;
     privileges::keep_only(&privileges::PROGRAMS)?;
     info!(version = env!("CARGO_PKG_VERSION"), "decapsulating");
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+        warn!("can't tell the service manager that lb decap is ready: {error}");
+    }
     loop {
         select! {
             changed = network.changed() => changed.context("the network is not watched any more")?,

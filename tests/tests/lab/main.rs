@@ -9,6 +9,7 @@ mod checks;
 mod counters;
 mod decap;
 mod distribution;
+mod doctor;
 mod drain;
 mod echo;
 mod forwarding;

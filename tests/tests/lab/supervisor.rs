@@ -8,7 +8,11 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 
-use crate::support::{PATIENCE, SHOP, lab, serve_http};
+use crate::support::{PATIENCE, lab, serve_http};
+
+const CHECKED: &str = "
+- {name: shop, vip: 10.9.1.1, protocol: tcp, port: 80, bind: [web], health: {interval: 200ms, timeout: 200ms, checks: [arp]}}
+";
 
 /// The next messages, up to the one that has all of these lines.
 fn hear(socket: &UnixDatagram, lines: &[&str]) -> String {
@@ -41,8 +45,8 @@ fn the_service_manager_hears_how_the_daemon_is() {
         &format!("NOTIFY_SOCKET={}", path.display()),
         "WATCHDOG_USEC=1000000",
     ];
-    let lb = Daemon::spawn_by(&lab, &lab.config(SHOP), &by).unwrap();
-    hear(&socket, &["READY=1", "STATUS=2 virtual servers, all up"]);
+    let lb = Daemon::spawn_by(&lab, &lab.config(CHECKED), &by).unwrap();
+    hear(&socket, &["READY=1", "STATUS=1 virtual servers, all up"]);
     hear(&socket, &["WATCHDOG=1"]);
 
     lb.signal(Signal::SIGHUP);
@@ -53,7 +57,7 @@ fn the_service_manager_hears_how_the_daemon_is() {
     let at = Duration::from_micros(at.unwrap().parse().unwrap());
     let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap());
     assert!(at <= now && now - at < PATIENCE, "{at:?} {now:?}");
-    hear(&socket, &["READY=1", "STATUS=2 virtual servers, all up"]);
+    hear(&socket, &["READY=1", "STATUS=1 virtual servers, all up"]);
 
     fs::write(lab.config_file(), "interfaces: []").unwrap();
     hear(&socket, &["RELOADING=1"]);
@@ -64,7 +68,7 @@ fn the_service_manager_hears_how_the_daemon_is() {
     );
 
     lab.unplug(lab.real_server(1));
-    hear(&socket, &["STATUS=2 virtual servers, 2 down"]);
+    hear(&socket, &["STATUS=1 virtual servers, 1 down"]);
     lb.signal(Signal::SIGTERM);
     hear(&socket, &["STOPPING=1"]);
     assert!(lb.wait().unwrap().success());
