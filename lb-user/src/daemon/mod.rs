@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use tokio::{
     select,
     signal::unix::{SignalKind, signal},
@@ -38,7 +38,7 @@ use self::{
 };
 use crate::{
     api::server::{self, Request},
-    config::{self, Config},
+    config::Config,
     control::{
         Desired, Reconciler,
         desired::{Unbound, desired},

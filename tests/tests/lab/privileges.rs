@@ -34,6 +34,15 @@ fn capabilities(of: i32) -> BTreeSet<String> {
     lines.filter(of_privileges).map(str::to_owned).collect()
 }
 
+/// As `deploy/systemd/lb.service` starts the daemon: with few capabilities, and a file system that it can't write to but for the
+/// directory of its socket.
+const AS_A_SERVICE: &str = "
+    mount --bind $0 $0 &&
+    mount -o remount,bind,ro / &&
+    { ! mountpoint -q /run || mount -o remount,bind,ro /run; } &&
+    exec setpriv --inh-caps=-all \
+        --bounding-set=-all,+bpf,+perfmon,+net_admin,+net_raw,+sys_admin,+setpcap \"$@\"";
+
 fn device_of_checks(lab: &Lab) -> bool {
     lab.balancer().ip("-br link show").contains("lb-hc")
 }
@@ -46,7 +55,11 @@ fn a_daemon_with_few_capabilities_does_all_of_its_work() {
         let report = lab.client().http().get((VIP, 80), 50);
         report.assert_all_succeeded();
     };
-    let lb = Daemon::start(&lab, &lab.config(SHOP)).unwrap();
+    let directory = lab.directory().display().to_string();
+    let as_a_service = ["unshare", "-m", "sh", "-c", AS_A_SERVICE, &directory];
+    let lb = Daemon::spawn_by(&lab, &lab.config(SHOP), &as_a_service).unwrap();
+    lb.wait_until("it is up", |it| it["virtual_servers"][0]["state"] == "up")
+        .unwrap();
     let kept = format!("{KEPT:016x}");
     let none = "0000000000000000";
     let expected = [
