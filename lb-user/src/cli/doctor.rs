@@ -1,7 +1,8 @@
 //! `lb doctor`
 
 use std::{
-    fmt::Write,
+    fmt::Write as _,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -9,7 +10,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
 
-use super::block_on;
+use super::{block_on, end_quietly};
 use crate::{
     config::Config,
     doctor::{self, Finding, Severity},
@@ -41,11 +42,11 @@ impl Doctor {
         let file = self.config.or_else(usual);
         let config = file.as_deref().map(Config::load).transpose()?;
         let findings = block_on(async { Ok(doctor::examine(config.as_ref()).await?) })?;
-        if self.json {
-            println!("{:#}", json!({ "config": file, "findings": findings }));
-        } else {
-            print!("{}", text(file.as_deref(), &findings));
-        }
+        let text = match self.json {
+            true => format!("{:#}\n", json!({ "config": file, "findings": findings })),
+            false => text(file.as_deref(), &findings),
+        };
+        end_quietly(io::stdout().write_all(text.as_bytes()).map_err(Into::into))?;
         let stops = findings.iter().filter(|it| it.severity == Severity::Stops);
         let stops = stops.count();
         ensure!(

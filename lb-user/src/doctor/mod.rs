@@ -26,8 +26,8 @@ use crate::{
     net::{self, NetError, Targets, Unreachable, View},
 };
 
-/// How long real servers may take to tell their MAC addresses.
-const ANSWERS: Duration = Duration::from_secs(3);
+/// How long real servers may take to tell their MAC addresses: as long as the kernel asks, and a second.
+const ANSWERS: Duration = Duration::from_secs(4);
 
 /// Examines this host, and whether it suits a configuration. Nothing is changed.
 ///
