@@ -165,8 +165,10 @@ fn a_wrong_use_exits_with_2_and_says_how(#[case] arguments: &[&str], #[case] hin
 
 #[rstest]
 fn every_command_has_an_example(
-    #[values("run", "check", "status", "sessions", "bind", "unbind", "stop")] command: &str,
-    #[values("run", "check", "status", "sessions", "stop", "decap", "doctor")] command: &str,
+    #[values(
+        "run", "check", "status", "sessions", "bind", "unbind", "stop", "decap", "doctor"
+    )]
+    command: &str,
 ) {
     let outcome = Cli::new().run(&[command, "--help"]).code(0).stderr("");
     outcome.stdout(contains("\nExample").and(contains(format!("\n  lb {command}"))));

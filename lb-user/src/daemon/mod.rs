@@ -33,8 +33,16 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use self::{
-    config_file::ConfigFile, drops::Drops, health::Health, interfaces::Interfaces, rates::Rates,
-    reload::Reloads, report::Changes, routes::Surroundings, sessions::Sessions, supervisor::{Supervisor, Watchdog}, supervisor::{Supervisor, Watchdog},
+    config_file::ConfigFile,
+    drops::Drops,
+    health::Health,
+    interfaces::Interfaces,
+    rates::Rates,
+    reload::Reloads,
+    report::Changes,
+    routes::Surroundings,
+    sessions::Sessions,
+    supervisor::{Supervisor, Watchdog},
 };
 use crate::{
     api::server::{self, Request},
