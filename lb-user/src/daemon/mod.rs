@@ -11,6 +11,7 @@ mod routes;
 pub mod session_list;
 pub mod sessions;
 mod steered;
+mod upgrade;
 
 use std::{
     collections::HashSet,
@@ -33,7 +34,7 @@ use tracing::{error, info, warn};
 
 use self::{
     config_file::ConfigFile, drops::Drops, health::Health, interfaces::Interfaces, rates::Rates,
-    reload::Reloads, report::Changes, routes::Surroundings, sessions::Sessions,
+    reload::Reloads, report::Changes, routes::Surroundings, sessions::Sessions, upgrade::Upgrade,
 };
 use crate::{
     api::server::{self, Request},
@@ -142,9 +143,13 @@ impl Daemon {
         attach::check_links(&pins, &network.borrow(), &config.interfaces)?;
         let sizes = Sizes::new(&config.limits);
         let loaded = load::load(&pins, &sizes)?;
+        let upgrade = Upgrade::new(loaded.former, loaded.replaces_maps, loaded.fragments);
         let secret = loaded.tables.make_secret();
         secret.context("can't get a random number")?;
         loaded.tables.set_limits(&config.limits);
+        if let Some(upgrade) = &upgrade {
+            upgrade.transplant(&loaded.tables, &sizes, &config)?;
+        }
         let reconciler = Reconciler::new(loaded.tables, &sizes, loaded.counters);
         let mut daemon = Self {
             reloads: Reloads::new(config_path, config_bytes)?,
@@ -170,7 +175,10 @@ impl Daemon {
         let _ = timeout(FIRST_ANSWERS, daemon.first_answers(&config)).await;
         daemon.reconcile(&config)?;
         daemon.balancer.pin(&daemon.pins)?;
-        daemon.attach(&config)?;
+        match upgrade {
+            Some(upgrade) => upgrade.hand_over(&mut daemon)?,
+            None => daemon.attach(&config)?,
+        }
         daemon.settle_interfaces()?;
         Ok(daemon)
     }
