@@ -16,6 +16,7 @@ mod unbind;
 use std::{
     io::{self, IsTerminal},
     path::PathBuf,
+    process::ExitCode,
 };
 
 use anyhow::Result;
@@ -50,6 +51,17 @@ enum Command {
     Decap(decap::Decap),
     Completions(completions::Completions),
     Man(man::Man),
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Where the daemon listens.

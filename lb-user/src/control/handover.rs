@@ -137,7 +137,12 @@ impl<'maps> Handover<'maps> {
     /// Copies the sessions and sticky clients that were used since the last copy began, at first all. `now` is in ticks,
     /// `in_use` whether packets use the new tables.
     pub fn copy(&mut self, now: u32, in_use: bool) {
-        let (former, Tables { sessions, control, .. }) = (self.former, self.tables);
+        let (
+            former,
+            Tables {
+                sessions, control, ..
+            },
+        ) = (self.former, self.tables);
         let sizes = control.get(0).sessions;
         let mut pass = Pass {
             since: self.since.replace(now),
@@ -150,10 +155,22 @@ impl<'maps> Handover<'maps> {
         let v6 = |table| move |index| bucket::<_, WORDS_V6>(table, index);
         use Kind::{Session, Sticky};
         former.sessions_v4.visit::<V4>(|key, then| {
-            pass.take(Session, &key, then, sizes.sessions_v4, v4(&sessions.sessions_v4));
+            pass.take(
+                Session,
+                &key,
+                then,
+                sizes.sessions_v4,
+                v4(&sessions.sessions_v4),
+            );
         });
         former.sessions_v6.visit::<V6>(|key, then| {
-            pass.take(Session, &key, then, sizes.sessions_v6, v6(&sessions.sessions_v6));
+            pass.take(
+                Session,
+                &key,
+                then,
+                sizes.sessions_v6,
+                v6(&sessions.sessions_v6),
+            );
         });
         former.sticky_v4.visit::<V4>(|key, then| {
             pass.take(Sticky, &key, then, sizes.sticky_v4, v4(&sessions.sticky_v4));
@@ -193,7 +210,10 @@ impl<'maps> Handover<'maps> {
             self.tables.sessions.turns.set(*id, turns);
         }
         let ids = self.virtual_servers.iter().map(|(&then, it)| [then, it.id]);
-        let members = self.virtual_servers.values().flat_map(|it| it.bindings.values());
+        let members = self
+            .virtual_servers
+            .values()
+            .flat_map(|it| it.bindings.values());
         let members = members.map(|it| [it.counters_then, it.counters]);
         counters.continue_from(&self.former.counters, ids, members)?;
         counters.add_evicted(self.copied.evicted)

@@ -65,7 +65,12 @@ impl CounterMaps {
         bindings: impl IntoIterator<Item = [u32; 2]>,
     ) -> Result<(), MapError> {
         for [then, now] in virtual_servers {
-            copy(&former.virtual_servers, then, &mut self.virtual_servers, now)?;
+            copy(
+                &former.virtual_servers,
+                then,
+                &mut self.virtual_servers,
+                now,
+            )?;
         }
         for [then, now] in bindings {
             copy(&former.bindings, then, &mut self.bindings, now)?;
@@ -74,7 +79,12 @@ impl CounterMaps {
             copy(&former.drops, reason, &mut self.drops, reason)?;
         }
         for event in 0..former.session_events.len().min(self.session_events.len()) {
-            copy(&former.session_events, event, &mut self.session_events, event)?;
+            copy(
+                &former.session_events,
+                event,
+                &mut self.session_events,
+                event,
+            )?;
         }
         Ok(())
     }
@@ -84,7 +94,8 @@ impl CounterMaps {
         let event = SessionEvent::Evicted as u32;
         let mut counts = self.session_events.get(&event, 0)?.to_vec();
         counts[0] += sessions;
-        self.session_events.set(event, PerCpuValues::try_from(counts)?, 0)
+        self.session_events
+            .set(event, PerCpuValues::try_from(counts)?, 0)
     }
 }
 

@@ -9,8 +9,7 @@ use aya::maps::{HashMap, Map, MapData, MapType, PerCpuArray};
 use bytemuck::{AnyBitPattern, Pod};
 use lb_common::{
     Binding, BucketV4, BucketV6, Control, Datagram, FirstFragment, Interface, LAYOUT, RealServer,
-    SessionKey, VirtualServer,
-    session::State,
+    SessionKey, VirtualServer, session::State,
 };
 
 use super::{
@@ -187,7 +186,14 @@ impl<Today> Entries<Today> {
         let path = pins.map(name);
         let found = shape(&path, name)?;
         let value_size = entry.bytes as u32;
-        fits(&path, found, Shape { value_size, ..found })?;
+        fits(
+            &path,
+            found,
+            Shape {
+                value_size,
+                ..found
+            },
+        )?;
         Ok(Self {
             words: pinned_words(pins, name)?,
             words_per_entry: value_size / 8,

@@ -8,7 +8,8 @@ use std::{
 use aya::maps::MapType;
 use lb_common::{
     Binding, BucketV4, BucketV6, Budget, Control, Counters, Datagram, DropReason, FirstFragment,
-    Interface, LAYOUT, PortRange, RealServer, SessionEvent, TableBlock, Vip, VipBucket, VirtualServer,
+    Interface, LAYOUT, PortRange, RealServer, SessionEvent, TableBlock, Vip, VipBucket,
+    VirtualServer,
 };
 
 use super::Sizes;

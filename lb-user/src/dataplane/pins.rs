@@ -135,9 +135,7 @@ impl Drop for Claim {
     fn drop(&mut self) {
         // New maps that packets may use already stay: the next daemon goes on from there.
         let is_undone = !self.is_kept && self.pins.former().is_none();
-        if is_undone
-            && let Err(error) = self.pins.remove_all_but(&self.before)
-        {
+        if is_undone && let Err(error) = self.pins.remove_all_but(&self.before) {
             warn!("{error}");
         }
     }

@@ -39,4 +39,5 @@ mod sticky;
 mod support;
 mod tunnel_source;
 mod unknown_sessions;
+mod upgrade;
 mod vlan;

@@ -1,0 +1,161 @@
+//! Whatever becomes of the daemon and its maps, requests are answered and sessions stay where they are.
+
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use lb_tests::{Daemon, Lab, Report, TcpClient, binary, layout_variant};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::support::{
+    StopAtEnd, VIP, VIP6, apply, ask_all, lab, number, open, serve_http, serve_tcp, serve_udp,
+};
+
+/// New connections to the first two, long ones to the others, which a packet without its session would break. Nothing but
+/// the session tells the server, as each session begins at the next one.
+const SERVICES: &str = "
+- {name: shop, vip: 10.9.1.1, protocol: tcp, port: 80, predictor: round_robin, bind: [web]}
+- {name: shop6, vip: '2001:db8:9:1::1', protocol: tcp, port: 80, sticky: {timeout: 10s}, bind: [web6]}
+- {name: chat, vip: 10.9.1.1, protocol: tcp, port: 90, predictor: round_robin, session: {on_unknown: reset}, bind: [web]}
+- {name: chat6, vip: '2001:db8:9:1::1', protocol: tcp, port: 90, predictor: least_connection, session: {on_unknown: reset},
+   slow_start: none, bind: [web6]}
+- {name: dns, vip: 10.9.1.1, protocol: udp, port: 53, predictor: round_robin, bind: [web]}
+";
+
+/// A configuration with tables for so many sessions.
+fn config(lab: &Lab, sessions: u32) -> String {
+    let limits = format!(
+        "limits: {{sessions: {sessions}, sticky: 1000, virtual_servers: 64, real_servers: 64}}\n"
+    );
+    lab.config(SERVICES) + &limits
+}
+
+/// Asks without a pause until told to stop.
+fn get_until(lab: &Lab, vip: &str, stop: &AtomicBool) -> Report {
+    let mut all = Report::default();
+    while !stop.load(Ordering::Relaxed) {
+        all = all.and(lab.client().http().parallel(4).get((vip, 80), 40));
+    }
+    all
+}
+
+/// Connections and a datagrams' flow, and who answered them first.
+struct Sessions {
+    connections: Vec<TcpClient>,
+    servers: Vec<String>,
+}
+
+impl Sessions {
+    fn open(lab: &Lab) -> Self {
+        let connections: Vec<_> = [VIP, VIP6]
+            .into_iter()
+            .flat_map(|vip| open(lab, (vip, 90), 30))
+            .collect();
+        let servers = ask_all(&connections);
+        Self {
+            connections,
+            servers,
+        }
+    }
+
+    #[track_caller]
+    fn assert_where_they_were(&self, after: &str) {
+        for (connection, server) in self.connections.iter().zip(&self.servers) {
+            let now = connection.ask();
+            let now = now.unwrap_or_else(|error| panic!("after {after}: {error}"));
+            assert_eq!(&now, server, "after {after}");
+        }
+    }
+}
+
+/// Packets and sessions of each virtual server.
+fn counts(status: &Value) -> Vec<[u64; 2]> {
+    let all = status["virtual_servers"].as_array().unwrap().iter();
+    all.map(|it| [number(&it["packets"]), number(&it["sessions"]["total"])])
+        .collect()
+}
+
+#[test]
+fn nothing_is_lost_whatever_becomes_of_the_daemon() {
+    let lab = lab(3);
+    let _servers = (
+        serve_http(&lab, &[80]),
+        serve_tcp(&lab, &[90]),
+        serve_udp(&lab, &[53]),
+    );
+    let (small, large) = (config(&lab, 2000), config(&lab, 5000));
+    let copy = lab.directory().join("lb-copy");
+    fs::copy(binary().unwrap(), &copy).unwrap();
+    let variant = layout_variant().unwrap();
+    let this = binary().unwrap();
+
+    let mut lb = Daemon::start(&lab, &small).unwrap();
+    let sessions = Sessions::open(&lab);
+    let flow = lab.client().udp((VIP, 53));
+    let asked = flow.ask("?").unwrap().server;
+    let mut counted = vec![[0; 2]; 5];
+    let mut check = |lb: &Daemon, after: &str| {
+        sessions.assert_where_they_were(after);
+        assert_eq!(flow.ask("?").unwrap().server, asked, "after {after}");
+        let now = counts(&lb.status().unwrap());
+        let mut pairs = now.iter().flatten().zip(counted.iter().flatten());
+        let went_on = pairs.all(|(now, before)| now >= before);
+        assert!(went_on, "after {after}: {counted:?} became {now:?}");
+        counted = now;
+    };
+
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let stop = StopAtEnd(&done);
+        let loads = [VIP, VIP6].map(|vip| scope.spawn(|| get_until(&lab, vip, &done)));
+
+        apply(
+            &lab,
+            &lb,
+            &small.replace("sticky: 1000", "sticky: 1000, cps_per_cpu: 90000"),
+        );
+        check(&lb, "a reload");
+        lab.write_config("nonsense").unwrap();
+        lb.wait_until("the refusal", |_| {
+            lab.log().contains("configuration not applied")
+        })
+        .unwrap();
+        lb.signal(Signal::SIGHUP);
+        check(&lb, "a bad file");
+
+        for (what, end, binary, config) in [
+            ("a crash", Signal::SIGKILL, &this, &small),
+            ("SIGTERM", Signal::SIGTERM, &this, &small),
+            ("an abort", Signal::SIGABRT, &this, &small),
+            ("another binary", Signal::SIGTERM, &copy, &small),
+            ("larger limits", Signal::SIGTERM, &this, &large),
+            (
+                "smaller limits, after a crash",
+                Signal::SIGKILL,
+                &this,
+                &small,
+            ),
+            ("another layout", Signal::SIGTERM, &variant, &small),
+            (
+                "larger limits in that layout",
+                Signal::SIGTERM,
+                &variant,
+                &large,
+            ),
+        ] {
+            lb.stop(end).unwrap();
+            lb = Daemon::start_binary(&lab, config, binary).unwrap();
+            check(&lb, what);
+        }
+
+        drop(stop);
+        let reports = loads.map(|load| load.join().unwrap());
+        let report = reports.into_iter().fold(Report::default(), Report::and);
+        report.assert_all_succeeded();
+        eprintln!("{} requests", report.replies.len());
+        assert!(report.replies.len() > 1000, "{}", report.replies.len());
+    });
+}
