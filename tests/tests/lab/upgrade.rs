@@ -6,12 +6,14 @@ use std::{
     thread,
 };
 
-use lb_tests::{Daemon, Lab, Report, TcpClient, binary, layout_variant};
+use lb_tests::{Daemon, Lab, Report, TcpClient, binary, layout_variant, named};
 use nix::sys::signal::Signal;
+use rstest::rstest;
 use serde_json::Value;
 
 use crate::support::{
     StopAtEnd, VIP, VIP6, apply, ask_all, lab, number, open, serve_http, serve_tcp, serve_udp,
+    wait_until,
 };
 
 /// New connections to the first two, long ones to the others, which a packet without its session would break. Nothing but
@@ -86,7 +88,7 @@ fn nothing_is_lost_whatever_becomes_of_the_daemon() {
         serve_tcp(&lab, &[90]),
         serve_udp(&lab, &[53]),
     );
-    let (small, large) = (config(&lab, 2000), config(&lab, 5000));
+    let (small, large) = (config(&lab, 20_000), config(&lab, 50_000));
     let copy = lab.directory().join("lb-copy");
     fs::copy(binary().unwrap(), &copy).unwrap();
     let variant = layout_variant().unwrap();
@@ -108,7 +110,7 @@ fn nothing_is_lost_whatever_becomes_of_the_daemon() {
     };
 
     let done = AtomicBool::new(false);
-    thread::scope(|scope| {
+    let lb = thread::scope(|scope| {
         let stop = StopAtEnd(&done);
         let loads = [VIP, VIP6].map(|vip| scope.spawn(|| get_until(&lab, vip, &done)));
 
@@ -151,11 +153,71 @@ fn nothing_is_lost_whatever_becomes_of_the_daemon() {
             check(&lb, what);
         }
 
+        // The variant's maps are unknown to the version under test.
+        lb.stop(Signal::SIGTERM).unwrap();
+        refused(&lab, "knows layouts up to");
+        lb = Daemon::start_binary(&lab, &large, &variant).unwrap();
+        check(&lb, "a start that was refused");
+
         drop(stop);
         let reports = loads.map(|load| load.join().unwrap());
         let report = reports.into_iter().fold(Report::default(), Report::and);
         report.assert_all_succeeded();
-        eprintln!("{} requests", report.replies.len());
         assert!(report.replies.len() > 1000, "{}", report.replies.len());
+        lb
     });
+    let replaced = lab.log().matches("took the sessions over").count();
+    assert_eq!(replaced, 4, "{}", lab.log());
+    let status = lb.status().unwrap();
+    for name in ["chat", "chat6"] {
+        let active = &named(&status["virtual_servers"], name)["sessions"]["active"];
+        assert_eq!(active, 30, "{name}: {status:#}");
+    }
+}
+
+/// Runs `lb`, which ends with these words.
+#[track_caller]
+fn refused(lab: &Lab, words: &str) {
+    let run = lab.lb("run --config {config}").unwrap();
+    let error = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(run.status.code(), Some(1), "{error}");
+    assert!(error.contains(words), "{error}");
+}
+
+/// New maps are being filled; they are about to take the place of the former ones, or have just done so.
+#[rstest]
+#[case::while_new_maps_are_filled("maps-next")]
+#[case::when_packets_use_the_new_maps("maps-former")]
+fn a_daemon_that_is_killed_while_it_replaces_the_maps_loses_nothing(#[case] moment: &str) {
+    let lab = lab(3);
+    let _servers = (serve_http(&lab, &[80]), serve_tcp(&lab, &[90]));
+    drop(Daemon::start(&lab, &config(&lab, 2000)).unwrap());
+    let first = Sessions::open(&lab);
+    let directory = lab.pin_path().join(moment);
+    // It may be faster than this test.
+    let killed_in_time = (1..20).any(|attempt| {
+        let config = config(&lab, 2000 + attempt);
+        let lb = Daemon::spawn(&lab, &config).unwrap();
+        wait_until("the daemon replaces the maps", || {
+            directory.exists()
+                || lab.log().matches("took the sessions over").count() == attempt as usize
+        });
+        lb.stop(Signal::SIGKILL).unwrap();
+        first.assert_where_they_were("a crash");
+        directory.exists()
+    });
+    assert!(killed_in_time, "{}", lab.log());
+    let second = Sessions::open(&lab);
+    let wanted = fs::read_to_string(lab.config_file()).unwrap();
+    if moment == "maps-former" {
+        lab.write_config(&config(&lab, 4000)).unwrap();
+        refused(&lab, "start once with those");
+    }
+    let _lb = Daemon::start(&lab, &wanted).unwrap();
+    for sessions in [&first, &second] {
+        sessions.assert_where_they_were("the next start");
+    }
+    for directory in ["maps-next", "maps-former"] {
+        assert!(!lab.pin_path().join(directory).exists(), "{directory}");
+    }
 }
