@@ -6,7 +6,10 @@
 //!    program is replaced;
 //! 2. twice after that: at once, and when the last packet of the former program is done.
 //!
-//! So what is not in the new tables as soon as packets use them are the sessions that began in that moment. In between TCP
+//! Sessions that their clients have closed are copied after that alone: a client may begin another one at the same port, and
+//! must not find the former one.
+//!
+//! So what is not in the new tables as soon as packets use them are the sessions that began in that moment, and those that are closed. In between TCP
 //! packets in mid-stream without a session wait ([`Handover::hold`]): they are dropped, and the client sends them again. A
 //! datagram of such a flow may go to another real server, until the copy brings the session there. A session that its client
 //! resets in that moment stays in the table until it is idle for too long.
@@ -278,9 +281,10 @@ impl<'maps> Pass<'_, 'maps> {
         count: u32,
         bucket: impl Fn(u32) -> &'maps Bucket<W>,
     ) {
+        let comes_last = then.phase() == Phase::Closing;
         // The clock of a packet may be a little behind.
         let is_known = |since: u32| then.idle(self.now) > self.now - since + 1;
-        if self.since.is_some_and(is_known) {
+        if self.since.is_some_and(is_known) && !(comes_last && self.in_use) {
             return;
         }
         let Some(successor) = self.handover.virtual_servers.get(&then.virtual_server()) else {
@@ -303,7 +307,13 @@ impl<'maps> Pass<'_, 'maps> {
         let Some(buckets) = buckets_of(key, successor.id) else {
             return;
         };
-        if let Some(found) = session_table::find(buckets, key, successor.id) {
+        let found = session_table::find(buckets, key, successor.id);
+        if comes_last && !self.in_use {
+            let ended = found.and_then(|found| found.end());
+            self.count(kind, ended.unwrap_or_default(), -1);
+            return;
+        }
+        if let Some(found) = found {
             let merge = |now: State| merged(now, state, self.in_use, self.now);
             if let Some(before) = found.change(merge) {
                 self.count(kind, before, -1);
@@ -348,10 +358,14 @@ impl<'maps> Pass<'_, 'maps> {
 }
 
 /// What a session that is in both tables becomes in the new one. While packets use that, they have the last word on all
-/// but its real server: where it began on the former maps it stays.
+/// but its real server: where it began on the former maps it stays. Unless it had ended there: then the client has begun
+/// another one.
 fn merged(now: State, then: State, in_use: bool, tick: u32) -> State {
     if !in_use {
         return then.with_version_after(now);
+    }
+    if then.phase() == Phase::Closing && then.binding() != now.binding() {
+        return now;
     }
     let phase = match (now.phase(), then.phase()) {
         (Phase::Closing, _) | (_, Phase::Closing) => Phase::Closing,
