@@ -487,6 +487,15 @@ mod tests {
     }
 
     #[test]
+    fn a_session_with_other_numbers_keeps_all_else() {
+        let state = State::new(7, 3, Phase::Closing, 100_000);
+        let moved = state.renumbered(65_535, 4095);
+        assert_eq!((moved.virtual_server(), moved.binding()), (65_535, 4095));
+        assert_eq!(moved.renumbered(7, 3), state);
+        assert_eq!(moved.worth(100_001), state.worth(100_001));
+    }
+
+    #[test]
     fn a_key_gives_back_what_it_was_made_of() {
         for text in ["10.9.0.100", "255.255.255.255", "2001:db8::1", "ffff::ffff"] {
             let address: IpAddr = text.parse().unwrap();

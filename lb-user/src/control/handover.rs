@@ -374,3 +374,38 @@ fn merged(now: State, then: State, in_use: bool, tick: u32) -> State {
     };
     now.moved(then.binding()).used(phase, tick)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The binding and the phase of a session that was `now` and `then`, each a binding and a phase.
+    fn merge(now: (u32, Phase), then: (u32, Phase), in_use: bool) -> (u32, Phase) {
+        let state = |(binding, phase)| State::new(1, binding, phase, 100);
+        let merged = merged(state(now), state(then), in_use, 101);
+        (merged.binding(), merged.phase())
+    }
+
+    #[test]
+    fn before_packets_use_the_new_maps_a_session_is_as_in_the_former_ones() {
+        let then = (2, Phase::Opening);
+        assert_eq!(merge((1, Phase::Established), then, false), then);
+    }
+
+    #[test]
+    fn when_packets_use_them_a_session_stays_where_it_began() {
+        use Phase::{Closing, Established, Opening};
+        for (now, then, expected) in [
+            // Both saw packets of it.
+            ((1, Established), (2, Opening), (2, Established)),
+            ((1, Opening), (2, Established), (2, Established)),
+            // Closed before or after the switch.
+            ((2, Established), (2, Closing), (2, Closing)),
+            ((2, Closing), (2, Established), (2, Closing)),
+            // Closed before the switch, and begun anew after it.
+            ((1, Opening), (2, Closing), (1, Opening)),
+        ] {
+            assert_eq!(merge(now, then, true), expected, "{now:?} {then:?}");
+        }
+    }
+}

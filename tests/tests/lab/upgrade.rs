@@ -27,11 +27,11 @@ const SERVICES: &str = "
 - {name: dns, vip: 10.9.1.1, protocol: udp, port: 53, predictor: round_robin, bind: [web]}
 ";
 
-/// A configuration with tables for so many sessions.
+/// A configuration with tables for so many sessions, and for virtual and real servers in proportion.
 fn config(lab: &Lab, sessions: u32) -> String {
-    let limits = format!(
-        "limits: {{sessions: {sessions}, sticky: 1000, virtual_servers: 64, real_servers: 64}}\n"
-    );
+    let servers = sessions / 200;
+    let servers = format!("virtual_servers: {servers}, real_servers: {servers}");
+    let limits = format!("limits: {{sessions: {sessions}, sticky: 1000, {servers}}}\n");
     lab.config(SERVICES) + &limits
 }
 
@@ -220,4 +220,19 @@ fn a_daemon_that_is_killed_while_it_replaces_the_maps_loses_nothing(#[case] mome
     for directory in ["maps-next", "maps-former"] {
         assert!(!lab.pin_path().join(directory).exists(), "{directory}");
     }
+}
+
+#[test]
+fn limits_that_are_too_small_for_what_is_in_use_change_nothing() {
+    let lab = lab(3);
+    let _servers = (serve_http(&lab, &[80]), serve_tcp(&lab, &[90]));
+    let config = config(&lab, 2000);
+    drop(Daemon::start(&lab, &config).unwrap());
+    let sessions = Sessions::open(&lab);
+    lab.write_config(&config.replace("real_servers: 10}", "real_servers: 1}"))
+        .unwrap();
+    refused(&lab, "limits.real_servers: raise it");
+    assert!(!lab.pin_path().join("maps-next").exists());
+    let _lb = Daemon::start(&lab, &config).unwrap();
+    sessions.assert_where_they_were("a start that was refused");
 }
