@@ -193,7 +193,7 @@ impl<'maps> Handover<'maps> {
         counters: &mut CounterMaps,
         fragments: &mut Fragments,
     ) -> Result<(), MapError> {
-        for entry in self.former.fragments.iter() {
+        for entry in &self.former.fragments {
             let (datagram, first) = entry?;
             let first: FirstFragment = bytemuck::cast(first);
             let successor = self.virtual_servers.get(&first.virtual_server);

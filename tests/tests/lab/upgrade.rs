@@ -222,17 +222,31 @@ fn a_daemon_that_is_killed_while_it_replaces_the_maps_loses_nothing(#[case] mome
     }
 }
 
+/// Those that are unbound count, too, as long as they may have sessions.
 #[test]
 fn limits_that_are_too_small_for_what_is_in_use_change_nothing() {
-    let lab = lab(3);
+    let lab = lab(5);
     let _servers = (serve_http(&lab, &[80]), serve_tcp(&lab, &[90]));
-    let config = config(&lab, 2000);
-    drop(Daemon::start(&lab, &config).unwrap());
+    let all = config(&lab, 2000);
+    drop(Daemon::start(&lab, &all).unwrap());
     let sessions = Sessions::open(&lab);
-    lab.write_config(&config.replace("real_servers: 10}", "real_servers: 1}"))
-        .unwrap();
-    refused(&lab, "limits.real_servers: raise it");
+    let (_, chat) = SERVICES.split_once("\n- {name: chat").unwrap();
+    let (chat, _) = chat.split_once('\n').unwrap();
+    let chat = chat.replace("bind: [web]", "bind: [web-1]");
+    let is_kept = |line: &&str| !line.starts_with("  web") || line.starts_with("  web-1");
+    let one = lab.config(&format!("- {{name: chat{chat}"))
+        + "limits: {sessions: 2000, real_servers: 1}\n";
+    let one: Vec<_> = one
+        .lines()
+        .filter(is_kept)
+        .filter(|&line| line != "groups:")
+        .collect();
+    lab.write_config(&one.join("\n")).unwrap();
+    refused(
+        &lab,
+        "no room for what is in use: more real servers than limits.real_servers",
+    );
     assert!(!lab.pin_path().join("maps-next").exists());
-    let _lb = Daemon::start(&lab, &config).unwrap();
+    let _lb = Daemon::start(&lab, &all).unwrap();
     sessions.assert_where_they_were("a start that was refused");
 }
