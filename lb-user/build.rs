@@ -1,9 +1,12 @@
 //! Tells `lb` where the kernel programs are that it embeds: `LB_BALANCER_OBJECT` and so on.
 
-use std::path::Path;
+use std::{env, path::Path};
 
 fn main() {
-    let objects = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf");
+    let mut objects = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf");
+    if env::var_os("CARGO_FEATURE_LAYOUT_VARIANT").is_some() {
+        objects.push("layout-variant");
+    }
     for program in ["balancer", "decapsulator", "steering"] {
         let object = objects.join(program).with_extension("o");
         println!("cargo::rerun-if-changed={}", object.display());

@@ -26,8 +26,8 @@ pub struct Control {
     pub sessions: SessionTables,
     /// New sessions that each CPU may record in each [`crate::Budget::WINDOW`].
     pub new_sessions: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// [`crate::LAYOUT`] of the version of `lb` that made the maps. It stands here in every layout.
+    pub layout: u32,
     /// Chosen at random when the maps are made: see [`crate::session::buckets`].
     pub secret: u64,
 }

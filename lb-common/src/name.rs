@@ -12,7 +12,11 @@ pub struct Name {
 
 impl Name {
     /// Bytes in the longest name.
-    pub const MAX: usize = 63;
+    pub const MAX: usize = if cfg!(feature = "layout-variant") {
+        127
+    } else {
+        63
+    };
 
     /// `None` if `name` is longer than [`Name::MAX`] bytes.
     pub fn new(name: &str) -> Option<Self> {

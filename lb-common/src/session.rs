@@ -206,9 +206,16 @@ const PHASE_SHIFT: u32 = USED_SHIFT + USED_BITS;
 const PHASE_BITS: u32 = 3;
 const VERSION_SHIFT: u32 = PHASE_SHIFT + PHASE_BITS;
 const VERSION_BITS: u32 = 4;
-const BINDING_SHIFT: u32 = VERSION_SHIFT + VERSION_BITS;
 const BINDING_BITS: u32 = 12;
+const VIRTUAL_SERVER_BITS: u32 = 16;
+#[cfg(not(feature = "layout-variant"))]
+const BINDING_SHIFT: u32 = VERSION_SHIFT + VERSION_BITS;
+#[cfg(not(feature = "layout-variant"))]
 const VIRTUAL_SERVER_SHIFT: u32 = BINDING_SHIFT + BINDING_BITS;
+#[cfg(feature = "layout-variant")]
+const VIRTUAL_SERVER_SHIFT: u32 = VERSION_SHIFT + VERSION_BITS;
+#[cfg(feature = "layout-variant")]
+const BINDING_SHIFT: u32 = VIRTUAL_SERVER_SHIFT + VIRTUAL_SERVER_BITS;
 
 const fn mask(bits: u32) -> u64 {
     (1 << bits) - 1
@@ -262,7 +269,7 @@ impl State {
     /// Id of the virtual server.
     #[inline(always)]
     pub const fn virtual_server(self) -> u32 {
-        (self.0 >> VIRTUAL_SERVER_SHIFT) as u32
+        (self.0 >> VIRTUAL_SERVER_SHIFT & mask(VIRTUAL_SERVER_BITS)) as u32
     }
 
     /// The binding, as an offset from the virtual server's first one.
@@ -339,6 +346,13 @@ impl State {
         let kept = !(mask(BINDING_BITS) << BINDING_SHIFT);
         Self(self.0 & kept | (binding as u64 & mask(BINDING_BITS)) << BINDING_SHIFT)
             .with_version_after(self)
+    }
+
+    /// The session of a virtual server and a binding that are numbered otherwise elsewhere.
+    pub const fn renumbered(self, virtual_server: u32, binding: u32) -> Self {
+        let kept = mask(VERSION_SHIFT + VERSION_BITS);
+        let numbers = Self::new(virtual_server, binding, Phase::Free, 0).0 & !kept;
+        Self(self.0 & kept | numbers)
     }
 
     /// The state after a packet.
@@ -470,6 +484,15 @@ mod tests {
         assert_eq!((moved.virtual_server(), moved.binding()), (7, 4095));
         assert_eq!((moved.phase(), moved.idle(150)), (Phase::Established, 50));
         assert!(!moved.is_same_session(state));
+    }
+
+    #[test]
+    fn a_session_with_other_numbers_keeps_all_else() {
+        let state = State::new(7, 3, Phase::Closing, 100_000);
+        let moved = state.renumbered(65_535, 4095);
+        assert_eq!((moved.virtual_server(), moved.binding()), (65_535, 4095));
+        assert_eq!(moved.renumbered(7, 3), state);
+        assert_eq!(moved.worth(100_001), state.worth(100_001));
     }
 
     #[test]

@@ -236,6 +236,30 @@ pub fn record<const N: usize, const W: usize>(
     now: u32,
 ) -> Option<Recorded> {
     const { assert!(W == SLOTS * (N + 1)) };
+    let (in_second, room) = choose(buckets, now);
+    let bucket = if in_second { buckets[1] } else { buckets[0] };
+    let former = room.least(bucket, now)?;
+    let mine = put(bucket, &former, key, state, now)?;
+    let place = mine.place + if in_second { SLOTS } else { 0 };
+    Some(settle(buckets, key, Found { place, ..mine }, former.state))
+}
+
+/// As [`record`], for a session that comes from another table. `None`, too, if all that it could take the place of is worth
+/// more.
+pub fn adopt<const N: usize, const W: usize>(
+    buckets: [&Bucket<W>; 2],
+    key: &SessionKey<N>,
+    state: State,
+    now: u32,
+) -> Option<Recorded> {
+    let (_, room) = choose(buckets, now);
+    (room.least / SLOTS as u64 <= u64::from(state.worth(now)))
+        .then(|| record(buckets, key, state, now))?
+}
+
+/// Whether a new session belongs into the second bucket, and the room that is there.
+#[inline(always)]
+fn choose<const W: usize>(buckets: [&Bucket<W>; 2], now: u32) -> (bool, Room) {
     let (first, second) = (Room::of(buckets[0], now), Room::of(buckets[1], now));
     let in_second = if first.free > SLOTS as u64 / 4 {
         false
@@ -244,12 +268,7 @@ pub fn record<const N: usize, const W: usize>(
     } else {
         second.free > first.free
     };
-    let room = if in_second { second } else { first };
-    let bucket = if in_second { buckets[1] } else { buckets[0] };
-    let former = room.least(bucket, now)?;
-    let mine = put(bucket, &former, key, state, now)?;
-    let place = mine.place + if in_second { SLOTS } else { 0 };
-    Some(settle(buckets, key, Found { place, ..mine }, former.state))
+    (in_second, if in_second { second } else { first })
 }
 
 /// Puts a session into the place of what is there. `None` if that has changed.

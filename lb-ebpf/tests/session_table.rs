@@ -15,7 +15,7 @@ use lb_common::{
     protocol::TCP,
     session::{self, Phase, SLOTS, SessionKey, State, V4, V6},
 };
-use lb_ebpf::session_table::{Bucket, Recorded, are_full, find, make_room, record};
+use lb_ebpf::session_table::{Bucket, Recorded, adopt, are_full, find, make_room, record};
 use proptest::prelude::*;
 use rstest::rstest;
 
@@ -86,6 +86,26 @@ fn a_full_pair_of_buckets_gives_up_what_was_used_least_recently() {
     assert_eq!(recorded.replaced.binding(), 4);
     assert_eq!(binding_of(buckets, 99), Some(77));
     assert_eq!(binding_of(buckets, 4), None);
+}
+
+#[test]
+fn a_session_of_another_table_takes_the_place_of_those_that_are_worth_less() {
+    let (first, second) = (bucket(), bucket());
+    let buckets = [&first, &second];
+    // In any order those stay that were used last.
+    for idle in [5, 12, 9, 3, 8, 20, 1, 2, 7, 11, 4, 6, 10] {
+        let state = State::new(1, idle, Phase::Established, NOW - idle);
+        let adopted = adopt(buckets, &key(idle.into()), state, NOW);
+        assert!(adopted.is_none_or(
+            |it| it.created && it.replaced.binding() > idle || !it.replaced.is_session()
+        ));
+    }
+    let left = (1..=20).filter(|&client| binding_of(buckets, client).is_some());
+    assert_eq!(left.count(), 8);
+    assert_eq!(binding_of(buckets, 20), None);
+    assert!((1..=5).all(|client| binding_of(buckets, client) == Some(client as u32)));
+    let flood = State::new(1, 99, Phase::Opening, NOW);
+    assert_eq!(adopt(buckets, &key(99), flood, NOW), None);
 }
 
 #[test]

@@ -1,12 +1,21 @@
-//! `lb_user::dataplane` against the kernel: maps that are pinned, taken over or refused.
+//! `lb_user::dataplane` against the kernel: maps that are pinned, taken over or replaced.
 
-use std::path::PathBuf;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    sync::atomic::Ordering,
+};
 
-use lb_common::{Binding, Counters};
+use bytemuck::Zeroable;
+use lb_common::{
+    Address, Binding, Counters, Name, RealServer, SessionKey, VirtualServer, protocol,
+    session::{Phase, State},
+};
 use lb_user::{
     config::Limits,
-    control::Platform,
-    dataplane::{Pins, Sizes, load},
+    control::{Platform, handover::Handover, transplant::transplant},
+    dataplane::{Pins, Sizes, Tables, load, sessions::SessionTable},
 };
 
 /// Pins of a test's own, which go when it ends.
@@ -55,20 +64,101 @@ fn the_next_daemon_finds_what_an_earlier_one_left() {
     assert_eq!(beside.tables.bindings.get(4), BINDING);
 }
 
+/// A virtual server with one real server, for sessions to belong to.
+fn serve(tables: &Tables, id: u32) {
+    let real_server = RealServer {
+        name: Name::new("web-1").unwrap(),
+        ..Zeroable::zeroed()
+    };
+    tables.real_servers.set(1, real_server);
+    tables.bindings.set(
+        1,
+        Binding {
+            real_server: 1,
+            counters: 1,
+        },
+    );
+    let virtual_server = VirtualServer {
+        name: Name::new("shop").unwrap(),
+        protocol: protocol::TCP,
+        idle_timeout: 10_000,
+        first_binding: 1,
+        binding_capacity: 1,
+        ..Zeroable::zeroed()
+    };
+    tables.virtual_servers.set(id, virtual_server);
+}
+
+/// Each client's address is the number of ticks for which its session is idle.
+fn clients(tables: &Tables) -> BTreeSet<u32> {
+    let mut clients = BTreeSet::new();
+    let table: &dyn SessionTable = &tables.sessions.sessions_v4;
+    for bucket in 0..table.buckets() {
+        table.visit(bucket, &mut |slot| {
+            let (client, port, _) = slot.key().unwrap();
+            assert_eq!((slot.state.virtual_server(), port), (1, 7));
+            let IpAddr::V4(client) = client.into() else {
+                panic!("{client:?}");
+            };
+            assert!(clients.insert(client.to_bits()), "{client} twice");
+        });
+    }
+    clients
+}
+
 #[test]
 #[ignore = "needs root"]
-fn maps_of_other_limits_are_refused_and_kept() {
-    let TestPins(pins) = &TestPins::new("limits");
-    let first = load::load(pins, &sizes(4)).unwrap();
-    first.tables.bindings.set(3, BINDING);
-    drop(first);
-    let Err(error) = load::load(pins, &sizes(5)) else {
-        panic!("maps of other limits were taken over");
+fn a_table_that_shrinks_keeps_the_sessions_that_were_used_last() {
+    const SESSIONS: u32 = 4000;
+    const NOW: u32 = 100_000;
+    let TestPins(pins) = &TestPins::new("shrink");
+    let limits = |sessions| {
+        Sizes::new(&Limits {
+            sessions,
+            ..Limits::DEFAULT
+        })
     };
-    let error = error.to_string();
-    assert!(error.contains("restore the limits"), "{error}");
-    let again = load::load(pins, &sizes(4)).unwrap();
-    assert_eq!(again.tables.bindings.get(3), BINDING);
+    let first = load::load(pins, &limits(SESSIONS)).unwrap();
+    assert!(first.former.is_none() && !first.replaces_maps);
+    // As if others had come and gone.
+    serve(&first.tables, 5);
+    for client in 0..SESSIONS {
+        let words = first.tables.sessions.sessions_v4.words(client / 4);
+        let place = &words[client as usize % 4 * 2..];
+        let source = Address::from(IpAddr::from(Ipv4Addr::from_bits(client)));
+        let SessionKey([key]) = SessionKey::v4(source.words(), 7, 80);
+        place[0].store(key, Ordering::Relaxed);
+        let state = State::new(5, 0, Phase::Established, NOW - client);
+        place[1].store(state.0, Ordering::Relaxed);
+    }
+    drop(first);
+
+    let sizes = limits(SESSIONS / 4);
+    let next = load::load(pins, &sizes).unwrap();
+    let former = next.former.unwrap();
+    assert!(next.replaces_maps);
+    next.tables.set_limits(&Limits {
+        sessions: SESSIONS / 4,
+        ..Limits::DEFAULT
+    });
+    transplant(&former, &next.tables, &sizes, |entry| entry.protocol != 0).unwrap();
+    let mut handover = Handover::new(&former, &next.tables);
+    handover.copy(NOW, false);
+    let kept = clients(&next.tables);
+    let copied = handover.copied;
+    assert_eq!(next.tables.sessions.active(1), kept.len() as u64);
+    assert_eq!(copied.evicted as usize, SESSIONS as usize - kept.len());
+    // Twice as many places as sessions, and the longest idle went from full buckets.
+    assert!((1500..=2000).contains(&kept.len()), "{}", kept.len());
+    let early = kept.iter().filter(|&&idle| idle < 1000).count();
+    assert!(early > 990, "{early}");
+    let late = kept.iter().filter(|&&idle| idle >= 3000).count();
+    assert!(late < 100, "{late}");
+
+    // Copied again nothing changes.
+    handover.copy(NOW, true);
+    assert_eq!(clients(&next.tables), kept);
+    assert_eq!(next.tables.sessions.active(1), kept.len() as u64);
 }
 
 #[test]

@@ -39,9 +39,20 @@ impl<'a> Daemon<'a> {
 
     /// Starts the daemon by a command that becomes it, such as env(1) or setpriv(1) with their options.
     pub fn spawn_by(lab: &'a Lab, config: &str, by: &[&str]) -> Result<Self> {
+        Self::spawn_binary(lab, config, by, &binary()?)
+    }
+
+    /// As [`Self::start`], another `lb` than [`binary`].
+    pub fn start_binary(lab: &'a Lab, config: &str, binary: &Path) -> Result<Self> {
+        let daemon = Self::spawn_binary(lab, config, &["env"], binary)?;
+        daemon.wait_until("everything is up", all_up)?;
+        Ok(daemon)
+    }
+
+    fn spawn_binary(lab: &'a Lab, config: &str, by: &[&str], binary: &Path) -> Result<Self> {
         lab.write_config(config)?;
         let mut command = Command::new(by[0]);
-        command.args(&by[1..]).arg(binary()?);
+        command.args(&by[1..]).arg(binary);
         command.args(["run", "--config"]).arg(lab.config_file());
         let process = Process::spawn(lab.balancer(), &mut command, lab.log_file())?;
         Ok(Self { lab, process })
@@ -176,15 +187,32 @@ fn all_up(status: &Value) -> bool {
     })
 }
 
+/// An `lb` whose maps have another layout.
+///
+/// # Errors
+/// It is not there.
+pub fn layout_variant() -> Result<PathBuf> {
+    let binary = workspace().join("target/debug/lb-layout-variant");
+    ensure!(
+        binary.is_file(),
+        "no {}: run `cargo xtask build-layout-variant`",
+        binary.display()
+    );
+    Ok(binary)
+}
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests is in a workspace")
+}
+
 /// The `lb` under test: `$LB_BINARY`, else the workspace's release build.
 ///
 /// # Errors
 /// It is not there.
 pub fn binary() -> Result<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("tests is in a workspace");
-    let built = workspace.join("target/release/lb");
+    let built = workspace().join("target/release/lb");
     let binary = env::var_os("LB_BINARY").map_or(built, PathBuf::from);
     ensure!(
         binary.is_file(),

@@ -37,7 +37,7 @@ mod tcp;
 mod udp;
 
 pub use builder::Builder;
-pub use daemon::{Daemon, binary, named};
+pub use daemon::{Daemon, binary, layout_variant, named};
 pub use decap::Decap;
 pub use echo_responder::EchoResponder;
 pub use http_client::{HttpClient, Reply, Report};

@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod build_ebpf;
+mod build_layout_variant;
 mod compiler;
 mod demo;
 mod dist;
@@ -26,6 +27,8 @@ enum Command {
     Setup,
     /// Build the kernel programs: target/bpf/*.o
     BuildEbpf,
+    /// Build a daemon with other maps, for the tests of upgrades: target/debug/lb-layout-variant
+    BuildLayoutVariant,
     /// Build the daemon with the kernel programs inside: target/release/lb
     Build,
     /// Build, then show real clients reaching real servers through a VIP (needs root)
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
     let outcome = match Command::parse() {
         Command::Setup => setup::run(),
         Command::BuildEbpf => build_ebpf::run(),
+        Command::BuildLayoutVariant => build_layout_variant::run(),
         Command::Build => build::run(),
         Command::Demo { options } => demo::run(&options),
         Command::Test { filter, harness } => test::run(filter.as_deref(), &harness),

@@ -4,7 +4,7 @@ use std::{process::Command, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{build, dist, host, process, setup, workspace};
+use crate::{build, build_layout_variant, dist, host, process, setup, workspace};
 
 /// Builds everything and runs the tests whose names hold `filter`, with options for the harness.
 ///
@@ -14,6 +14,7 @@ pub fn run(filter: Option<&str>, harness: &[String]) -> Result<()> {
     setup::lab_programs()?;
     build::run()?;
     let package = dist::package()?;
+    build_layout_variant::run()?;
 
     let stage = |name: &str, packages: &[&str], options: &[&str]| {
         let command = || {

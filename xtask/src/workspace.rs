@@ -18,9 +18,9 @@ pub fn target() -> PathBuf {
     root().join("target")
 }
 
-/// A kernel program, as `lb-user/build.rs` hands it to `lb`.
-pub fn object(program: &str) -> PathBuf {
-    target().join("bpf").join(program).with_extension("o")
+/// Where `lb-user/build.rs` finds the kernel programs for `lb`.
+pub fn objects() -> PathBuf {
+    target().join("bpf")
 }
 
 /// The daemon.

@@ -17,6 +17,7 @@ mod unbind;
 use std::{
     io::{self, IsTerminal},
     path::PathBuf,
+    process::ExitCode,
 };
 
 use anyhow::Result;
@@ -52,6 +53,17 @@ enum Command {
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
     Man(man::Man),
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Where the daemon listens.

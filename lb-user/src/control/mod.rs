@@ -4,6 +4,7 @@ pub mod allocator;
 pub mod desired;
 pub mod directory;
 pub mod drop_sessions;
+pub mod handover;
 pub mod maglev;
 pub mod predictor_table;
 pub mod reconcile;
@@ -11,6 +12,7 @@ pub mod response_time;
 pub mod round_robin;
 pub mod slow_start;
 pub mod sweep;
+pub mod transplant;
 
 pub use desired::{Desired, State};
 pub use reconcile::{Platform, PlatformError, ReconcileError, Reconciler};

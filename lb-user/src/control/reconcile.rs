@@ -244,6 +244,11 @@ impl<P: Platform> Reconciler<P> {
         &self.platform
     }
 
+    /// Both, while the maps take another daemon's place.
+    pub const fn parts_mut(&mut self) -> (&Tables, &mut P) {
+        (&self.tables, &mut self.platform)
+    }
+
     /// Makes the maps say what is wanted. When this returns, no packet follows the old state.
     pub fn apply(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
         let plan = Plan::make(&self.tables, self.state.clone(), desired)?;

@@ -33,6 +33,21 @@ impl Interfaces {
         Ok(())
     }
 
+    /// As [`Self::attach`], to those where no program of an earlier daemon is.
+    pub fn attach_new(
+        &mut self,
+        balancer: &mut Program,
+        pins: &Pins,
+        config: &Config,
+    ) -> Result<()> {
+        for interface in &config.interfaces {
+            if !pins.link(&interface.name).exists() {
+                self.attachments.attach(balancer, pins, interface)?;
+            }
+        }
+        Ok(())
+    }
+
     /// As [`Self::attach`], to those that are there.
     pub fn follow(&mut self, balancer: &mut Program, pins: &Pins, config: &Config) {
         self.attachments.follow(balancer, pins, &config.interfaces);

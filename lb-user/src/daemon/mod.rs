@@ -12,6 +12,7 @@ pub mod session_list;
 pub mod sessions;
 mod steered;
 mod supervisor;
+mod upgrade;
 
 use std::{
     collections::HashSet,
@@ -43,6 +44,7 @@ use self::{
     routes::Surroundings,
     sessions::Sessions,
     supervisor::{Supervisor, Watchdog},
+    upgrade::Upgrade,
 };
 use crate::{
     api::server::{self, Request},
@@ -160,9 +162,13 @@ impl Daemon {
         attach::check_links(&pins, &network.borrow(), &config.interfaces)?;
         let sizes = Sizes::new(&config.limits);
         let loaded = load::load(&pins, &sizes)?;
+        let upgrade = Upgrade::new(loaded.former, loaded.replaces_maps, loaded.fragments);
         let secret = loaded.tables.make_secret();
         secret.context("can't get a random number")?;
         loaded.tables.set_limits(&config.limits);
+        if let Some(upgrade) = &upgrade {
+            upgrade.transplant(&loaded.tables, &sizes, &config)?;
+        }
         let reconciler = Reconciler::new(loaded.tables, &sizes, loaded.counters);
         let mut daemon = Self {
             reloads: Reloads::new(config_path, config_bytes)?,
@@ -189,7 +195,10 @@ impl Daemon {
         let _ = timeout(FIRST_ANSWERS, daemon.first_answers(&config)).await;
         daemon.reconcile(&config)?;
         daemon.balancer.pin(&daemon.pins)?;
-        daemon.attach(&config)?;
+        match upgrade {
+            Some(upgrade) => upgrade.hand_over(&mut daemon)?,
+            None => daemon.attach(&config)?,
+        }
         daemon.settle_interfaces()?;
         daemon.warn_of_host().await;
         Ok(daemon)

@@ -120,7 +120,7 @@ impl Daemon {
         };
         ensure!(
             next.limits == same_sizes,
-            "limits needs restart after `lb stop`, which ends forwarding and forgets all sessions: of limits only cps_per_cpu can be changed while lb runs"
+            "limits needs restart: of limits only cps_per_cpu can be changed while lb runs"
         );
         for interface in &next.interfaces {
             if !self

@@ -55,6 +55,57 @@ impl CounterMaps {
             })
             .collect()
     }
+
+    /// Makes these counters what others are, of virtual servers and bindings that are numbered otherwise there. What is
+    /// counted meanwhile may be lost.
+    pub fn continue_from(
+        &mut self,
+        former: &Self,
+        virtual_servers: impl IntoIterator<Item = [u32; 2]>,
+        bindings: impl IntoIterator<Item = [u32; 2]>,
+    ) -> Result<(), MapError> {
+        for [then, now] in virtual_servers {
+            copy(
+                &former.virtual_servers,
+                then,
+                &mut self.virtual_servers,
+                now,
+            )?;
+        }
+        for [then, now] in bindings {
+            copy(&former.bindings, then, &mut self.bindings, now)?;
+        }
+        for reason in 0..former.drops.len().min(self.drops.len()) {
+            copy(&former.drops, reason, &mut self.drops, reason)?;
+        }
+        for event in 0..former.session_events.len().min(self.session_events.len()) {
+            copy(
+                &former.session_events,
+                event,
+                &mut self.session_events,
+                event,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Counts sessions that made room for others, while no packet counts.
+    pub fn add_evicted(&mut self, sessions: u64) -> Result<(), MapError> {
+        let event = SessionEvent::Evicted as u32;
+        let mut counts = self.session_events.get(&event, 0)?.to_vec();
+        counts[0] += sessions;
+        self.session_events
+            .set(event, PerCpuValues::try_from(counts)?, 0)
+    }
+}
+
+fn copy<T: aya::Pod>(
+    from: &PerCpuArray<MapData, T>,
+    then: u32,
+    to: &mut PerCpuArray<MapData, T>,
+    now: u32,
+) -> Result<(), MapError> {
+    to.set(now, from.get(&then, 0)?, 0)
 }
 
 fn sum(map: &PerCpuArray<MapData, Words>, index: u32) -> Result<Counters, MapError> {

@@ -8,7 +8,8 @@ use std::{
 use aya::maps::MapType;
 use lb_common::{
     Binding, BucketV4, BucketV6, Budget, Control, Counters, Datagram, DropReason, FirstFragment,
-    Interface, PortRange, RealServer, SessionEvent, TableBlock, Vip, VipBucket, VirtualServer,
+    Interface, LAYOUT, PortRange, RealServer, SessionEvent, TableBlock, Vip, VipBucket,
+    VirtualServer,
 };
 
 use super::Sizes;
@@ -63,10 +64,10 @@ impl MapLayout {
     }
 }
 
-/// A pinned map of another shape, left by another version or another configuration.
+/// A pinned map of a shape that no known layout has.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the pinned map {path} has {found}, but this version with these limits needs {needed}: restore the limits, or end forwarding and forget all that is pinned (`lb stop`, `lb decap --stop`) and start again"
+    "the pinned map {path} has {found}, but this version needs {needed}: start the version that made it, or end forwarding and forget all that is pinned (`lb stop`, `lb decap --stop`) and start again"
 )]
 pub struct Incompatible {
     /// Where it is.
@@ -75,6 +76,28 @@ pub struct Incompatible {
     pub found: Shape,
     /// What it should be like.
     pub needed: Shape,
+}
+
+/// Pinned maps of a version whose maps this one can't read.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the pinned map {path} has layout {number}, but this version knows layouts up to {LAYOUT}: start the version that made it, or a later one, or end forwarding and forget all sessions (`lb stop`) and start again"
+)]
+pub struct UnknownLayout {
+    /// Where the number is.
+    pub path: PathBuf,
+    /// The number.
+    pub number: u32,
+}
+
+/// Maps of which packets may use some of each kind.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "an earlier start of lb was cut short while it replaced the maps in {path}, and had other limits: start once with those, or end forwarding and forget all sessions (`lb stop`) and start again"
+)]
+pub struct Interrupted {
+    /// The pin path.
+    pub path: PathBuf,
 }
 
 /// All maps of the balancer.

@@ -4,12 +4,14 @@ use std::{error::Error, io, path::PathBuf, sync::Arc};
 
 use super::{
     Array, CounterMaps, Object, Pins, Program, SessionTables, Sizes, Tables,
-    layout::{self, Incompatible},
+    former::{self, Former, Fragments},
+    layout::{self, Incompatible, Interrupted, UnknownLayout},
     object::map_error,
+    pins::PinError,
 };
 use aya::{
     EbpfError,
-    maps::{Map, MapData, MapError, PerCpuArray},
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
     programs::ProgramError,
 };
 use bytemuck::Pod;
@@ -47,6 +49,15 @@ pub enum LoadError {
     /// A pin is in the way.
     #[error(transparent)]
     Incompatible(#[from] Incompatible),
+    /// The maps that are pinned are unknown.
+    #[error(transparent)]
+    UnknownLayout(#[from] UnknownLayout),
+    /// The maps that are pinned are of two kinds.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+    /// The pins.
+    #[error(transparent)]
+    Pins(#[from] PinError),
     /// A pin can't be made.
     #[error("can't pin {path}")]
     Pin {
@@ -65,12 +76,36 @@ pub struct Loaded {
     pub tables: Tables,
     /// The counters.
     pub counters: CounterMaps,
+    /// Fragmented datagrams of late.
+    pub fragments: Fragments,
+    /// Maps whose content is to be taken along.
+    pub former: Option<Former>,
+    /// Whether the maps are new, and those in use are the former ones.
+    pub replaces_maps: bool,
 }
 
-/// Loads the balancer into the kernel. Maps that are pinned are taken over as they are.
+/// Loads the balancer into the kernel. Maps that are pinned are taken over as they are; where others are needed, those are
+/// pinned as [`Pins::next`].
 pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
+    let differing = former::differing(pins, sizes)?;
+    let replaces_maps = differing.is_some();
+    let former = match pins.former() {
+        Some(_) if replaces_maps => {
+            let path = pins.root().to_owned();
+            return Err(Interrupted { path }.into());
+        }
+        Some(former) => Former::open(&former)?,
+        None if replaces_maps => Former::open(pins)?,
+        None => None,
+    };
+    let pins = &if replaces_maps {
+        pins.next()?
+    } else {
+        pins.clone()
+    };
     let mut balancer = Object::BALANCER.load(pins, &layout::maps(sizes))?;
-    Ok(Loaded {
+    let fragments = balancer.take_map("fragments");
+    let loaded = Loaded {
         tables: Tables {
             control: array(&mut balancer, "control")?,
             vip_buckets: array(&mut balancer, "vip_buckets")?,
@@ -96,8 +131,13 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
             drops: per_cpu(&mut balancer, "drop_counters")?,
             session_events: per_cpu(&mut balancer, "session_events")?,
         },
+        fragments: HashMap::try_from(fragments).map_err(map_error("fragments"))?,
+        former,
+        replaces_maps,
         balancer,
-    })
+    };
+    loaded.tables.set_layout();
+    Ok(loaded)
 }
 
 fn array<T: Pod>(program: &mut Program, name: &'static str) -> Result<Array<T>, LoadError> {

@@ -3,6 +3,7 @@
 pub mod array;
 pub mod attach;
 pub mod counters;
+pub mod former;
 pub mod layout;
 pub mod load;
 pub mod object;
@@ -14,6 +15,7 @@ pub mod tables;
 pub use array::Array;
 pub use attach::{AttachError, Attachments};
 pub use counters::CounterMaps;
+pub use former::Former;
 pub use load::LoadError;
 pub use object::{Object, Program};
 pub use pins::{PinError, Pins};

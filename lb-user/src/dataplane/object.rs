@@ -106,13 +106,7 @@ impl Program {
 /// Whether a pinned map is of the shape that it should be. This is checked here because nothing else does:
 /// a reader of a map with larger values would be written past its end.
 pub fn check_shape(path: &Path, map: &MapLayout) -> Result<(), LoadError> {
-    let info = MapInfo::from_pin(path).map_err(map_error(map.name))?;
-    let found = Shape {
-        kind: info.map_type().map_err(map_error(map.name))?,
-        key_size: info.key_size(),
-        value_size: info.value_size(),
-        max_entries: info.max_entries(),
-    };
+    let found = shape(path, map.name)?;
     if found == map.shape {
         return Ok(());
     }
@@ -121,6 +115,17 @@ pub fn check_shape(path: &Path, map: &MapLayout) -> Result<(), LoadError> {
         found,
         needed: map.shape,
     }))
+}
+
+/// The shape of a pinned map.
+pub(super) fn shape(path: &Path, name: &'static str) -> Result<Shape, LoadError> {
+    let info = MapInfo::from_pin(path).map_err(map_error(name))?;
+    Ok(Shape {
+        kind: info.map_type().map_err(map_error(name))?,
+        key_size: info.key_size(),
+        value_size: info.value_size(),
+        max_entries: info.max_entries(),
+    })
 }
 
 pub(super) fn map_error(name: &'static str) -> impl Fn(MapError) -> LoadError {

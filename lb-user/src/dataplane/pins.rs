@@ -62,6 +62,19 @@ pub fn file_name(interface: &str) -> String {
     interface.replace('.', ":")
 }
 
+/// Removes a directory and what is in it, if it is there.
+fn remove_directory(path: &Path) -> Result<(), PinError> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed("list", path))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(failed("list", path))?.path();
+        fs::remove_file(&entry).map_err(failed("remove", &entry))?;
+    }
+    fs::remove_dir(path).map_err(failed("remove", path))
+}
+
 /// The interfaces that something in a directory stands for; none if there is no directory.
 pub fn interfaces_in(directory: &Path) -> Result<Vec<String>, PinError> {
     let entries = match fs::read_dir(directory) {
@@ -76,10 +89,19 @@ pub fn interfaces_in(directory: &Path) -> Result<Vec<String>, PinError> {
         .collect()
 }
 
+/// The maps in use.
+const MAPS: &str = "maps";
+/// Maps that are to take their place.
+const NEXT_MAPS: &str = "maps-next";
+/// Maps whose place was taken, and whose sessions are not all in the new ones yet.
+const FORMER_MAPS: &str = "maps-former";
+
 /// The directory `pin_path` and what lies in it.
 #[derive(Clone, Debug)]
 pub struct Pins {
     root: PathBuf,
+    /// The directory with the maps.
+    maps: &'static str,
 }
 
 /// The right to use the pins, until it is dropped or the process ends.
@@ -114,9 +136,9 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if !self.is_kept
-            && let Err(error) = self.pins.remove_all_but(&self.before)
-        {
+        // New maps that packets may use already stay: the next daemon goes on from there.
+        let is_undone = !self.is_kept && self.pins.former().is_none();
+        if is_undone && let Err(error) = self.pins.remove_all_but(&self.before) {
             warn!("{error}");
         }
     }
@@ -129,6 +151,7 @@ impl Pins {
     pub fn new(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
+            maps: MAPS,
         }
     }
 
@@ -153,11 +176,70 @@ impl Pins {
 
     /// Where the map `name` is pinned.
     pub fn map(&self, name: &str) -> PathBuf {
-        self.root.join("maps").join(name)
+        self.root.join(self.maps).join(name)
+    }
+
+    /// The same pins with other maps, which are to take the place of those in use.
+    pub fn next(&self) -> Result<Self, PinError> {
+        let next = self.with_maps(NEXT_MAPS);
+        next.create()?;
+        Ok(next)
+    }
+
+    /// The same pins with the maps that were in use, if their place was taken and nobody has said
+    /// [`Self::forget_former`] since.
+    pub fn former(&self) -> Option<Self> {
+        let former = self.with_maps(FORMER_MAPS);
+        former.maps().exists().then_some(former)
+    }
+
+    fn with_maps(&self, maps: &'static str) -> Self {
+        Self {
+            maps,
+            ..self.clone()
+        }
+    }
+
+    fn maps(&self) -> PathBuf {
+        self.root.join(self.maps)
+    }
+
+    /// Puts the next maps in the place of those in use.
+    pub fn replace_maps(&self) -> Result<(), PinError> {
+        self.rename(MAPS, FORMER_MAPS)?;
+        self.rename(NEXT_MAPS, MAPS)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), PinError> {
+        let from = self.root.join(from);
+        fs::rename(&from, self.root.join(to)).map_err(failed("rename", &from))
+    }
+
+    /// Removes the maps whose place was taken.
+    pub fn forget_former(&self) -> Result<(), PinError> {
+        remove_directory(&self.root.join(FORMER_MAPS))
+    }
+
+    /// Brings order into what a process left that ended while it replaced the maps.
+    fn recover(&self) -> Result<(), PinError> {
+        let next = self.with_maps(NEXT_MAPS).maps();
+        if self.former().is_some() && next.exists() {
+            return self.rename(NEXT_MAPS, MAPS);
+        }
+        // No packet has ever used them.
+        remove_directory(&next)
     }
 
     /// Makes the directories, and mounts the BPF file system at its usual place if it is missing there.
     pub fn create(&self) -> Result<(), PinError> {
+        self.require_or_mount_bpf_fs()?;
+        for path in self.directories() {
+            fs::create_dir_all(&path).map_err(failed("create", &path))?;
+        }
+        Ok(())
+    }
+
+    fn require_or_mount_bpf_fs(&self) -> Result<(), PinError> {
         if !self.is_on_bpf_fs() && self.can_be_mounted() {
             mount(
                 Some("bpf"),
@@ -170,15 +252,16 @@ impl Pins {
                 failed("mount a BPF file system at", Path::new(USUAL_PLACE))(errno.into())
             })?;
         }
-        self.place()?;
-        for path in self.directories() {
-            fs::create_dir_all(&path).map_err(failed("create", &path))?;
-        }
-        Ok(())
+        self.place()
     }
 
     fn directories(&self) -> [PathBuf; 3] {
-        ["progs", "links", "maps"].map(|directory| self.root.join(directory))
+        ["progs", "links", self.maps].map(|directory| self.root.join(directory))
+    }
+
+    /// Also those that are there while the maps are replaced.
+    fn all_directories(&self) -> [PathBuf; 5] {
+        ["progs", "links", MAPS, NEXT_MAPS, FORMER_MAPS].map(|directory| self.root.join(directory))
     }
 
     fn is_on_bpf_fs(&self) -> bool {
@@ -215,8 +298,11 @@ impl Pins {
 
     /// Makes the directories and takes the pins for a process that starts.
     pub fn claim(self) -> Result<Claim, PinError> {
-        self.create()?;
+        self.require_or_mount_bpf_fs()?;
+        fs::create_dir_all(&self.root).map_err(failed("create", &self.root))?;
         let lock = self.lock()?;
+        self.recover()?;
+        self.create()?;
         Ok(Claim {
             before: self.list()?,
             pins: self,
@@ -255,7 +341,7 @@ impl Pins {
 
     fn list(&self) -> Result<BTreeSet<PathBuf>, PinError> {
         let mut pins = BTreeSet::new();
-        for directory in self.directories() {
+        for directory in self.all_directories() {
             let entries = match fs::read_dir(&directory) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 entries => entries.map_err(failed("list", &directory))?,
@@ -284,9 +370,9 @@ impl Pins {
             fs::remove_file(pin).map_err(failed("remove", pin))?;
         }
         if !kept.is_empty() {
-            return Ok(());
+            return remove_directory(&self.root.join(NEXT_MAPS));
         }
-        for directory in self.directories().iter().filter(|path| path.exists()) {
+        for directory in self.all_directories().iter().filter(|path| path.exists()) {
             fs::remove_dir(directory).map_err(failed("remove", directory))?;
         }
         fs::remove_dir(&self.root).map_err(failed("remove", &self.root))

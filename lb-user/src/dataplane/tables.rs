@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use lb_common::{
-    Binding, Budget, Control, Interface, PortRange, RealServer, TableBlock, Vip, VipBucket,
+    Binding, Budget, Control, Interface, LAYOUT, PortRange, RealServer, TableBlock, Vip, VipBucket,
     VirtualServer, session::buckets_for,
 };
 
@@ -119,6 +119,13 @@ pub struct Tables {
 }
 
 impl Tables {
+    /// Writes down the layout of the maps, for versions to come.
+    pub fn set_layout(&self) {
+        let before = self.control.get(0);
+        let layout = LAYOUT;
+        self.control.set(0, Control { layout, ..before });
+    }
+
     /// Makes the secret that keeps others from finding flows that share buckets. One that is there stays: sessions are
     /// found by it.
     ///

@@ -42,4 +42,5 @@ mod supervisor;
 mod support;
 mod tunnel_source;
 mod unknown_sessions;
+mod upgrade;
 mod vlan;

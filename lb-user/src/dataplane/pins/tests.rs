@@ -43,3 +43,60 @@ fn links_are_listed_by_their_interfaces_names() {
     linked.sort_unstable();
     assert_eq!(linked, ["eth0", "eth0.100"]);
 }
+
+/// What is in the directories of maps: one pin each, which says what it was made as.
+fn maps(pins: &Pins) -> [Option<String>; 3] {
+    [MAPS, NEXT_MAPS, FORMER_MAPS].map(|directory| {
+        let pin = pins.root().join(directory).join("control");
+        fs::read_to_string(pin).ok()
+    })
+}
+
+fn pins_with(directories: &[&str]) -> (tempfile::TempDir, Pins) {
+    let directory = tempfile::tempdir().unwrap();
+    for name in directories {
+        let maps = directory.path().join(name);
+        fs::create_dir(&maps).unwrap();
+        fs::write(maps.join("control"), name).unwrap();
+    }
+    let pins = Pins::new(directory.path());
+    (directory, pins)
+}
+
+#[test]
+fn new_maps_take_the_place_of_those_in_use() {
+    let (_directory, pins) = pins_with(&[MAPS, NEXT_MAPS]);
+    assert!(pins.former().is_none());
+    pins.replace_maps().unwrap();
+    assert_eq!(
+        maps(&pins),
+        [Some(NEXT_MAPS.into()), None, Some(MAPS.into())]
+    );
+    let former = pins.former().unwrap().map("control");
+    assert_eq!(fs::read_to_string(former).unwrap(), MAPS);
+    pins.forget_former().unwrap();
+    assert_eq!(maps(&pins), [Some(NEXT_MAPS.into()), None, None]);
+}
+
+#[test]
+fn whatever_a_process_left_that_was_killed_the_next_one_knows_which_maps_to_use() {
+    for (left, in_use, former) in [
+        (&[][..], None, None),
+        (&[MAPS], Some(MAPS), None),
+        // They were being filled.
+        (&[MAPS, NEXT_MAPS], Some(MAPS), None),
+        // One of two renames was done.
+        (
+            &[FORMER_MAPS, NEXT_MAPS],
+            Some(NEXT_MAPS),
+            Some(FORMER_MAPS),
+        ),
+        // Both were.
+        (&[FORMER_MAPS, MAPS], Some(MAPS), Some(FORMER_MAPS)),
+    ] {
+        let (_directory, pins) = pins_with(left);
+        pins.recover().unwrap();
+        let expected = [in_use, None, former].map(|name| name.map(str::to_owned));
+        assert_eq!(maps(&pins), expected, "{left:?}");
+    }
+}
