@@ -4,7 +4,7 @@ use std::path::Path;
 
 fn main() {
     let objects = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf");
-    for program in ["balancer", "decapsulator", "steering"] {
+    for program in ["balancer", "tracing_balancer", "decapsulator", "steering"] {
         let object = objects.join(program).with_extension("o");
         println!("cargo::rerun-if-changed={}", object.display());
         match object.canonicalize() {

@@ -11,6 +11,7 @@ mod run;
 mod sessions;
 mod status;
 mod stop;
+mod trace;
 mod unbind;
 
 use std::{
@@ -46,6 +47,7 @@ enum Command {
     Bind(bind::Bind),
     Unbind(unbind::Unbind),
     Reload(reload::Reload),
+    Trace(trace::Trace),
     Stop(stop::Stop),
     Decap(decap::Decap),
     Completions(completions::Completions),
@@ -71,6 +73,7 @@ impl Cli {
             Command::Bind(command) => command.run(),
             Command::Unbind(command) => command.run(),
             Command::Reload(command) => command.run(),
+            Command::Trace(command) => command.run(),
             Command::Stop(command) => command.run(),
             Command::Decap(command) => command.run(),
             Command::Completions(command) => command.run(),

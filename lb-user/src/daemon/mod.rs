@@ -11,6 +11,7 @@ mod routes;
 pub mod session_list;
 pub mod sessions;
 mod steered;
+mod trace;
 
 use std::{
     collections::HashSet,
@@ -33,7 +34,7 @@ use tracing::{error, info, warn};
 
 use self::{
     config_file::ConfigFile, drops::Drops, health::Health, interfaces::Interfaces, rates::Rates,
-    reload::Reloads, report::Changes, routes::Surroundings, sessions::Sessions,
+    reload::Reloads, report::Changes, routes::Surroundings, sessions::Sessions, trace::Tracing,
 };
 use crate::{
     api::server::{self, Request},
@@ -126,7 +127,9 @@ struct Daemon {
     response_times: AllResponseTimes,
     changes: Changes,
     rates: Rates,
+    /// The program on the interfaces.
     balancer: Program,
+    tracing: Option<Tracing>,
     pins: Pins,
 }
 
@@ -163,6 +166,7 @@ impl Daemon {
             changes: Changes::default(),
             rates: Rates::default(),
             balancer: loaded.balancer,
+            tracing: None,
             pins,
         };
         let config = Rc::clone(&daemon.config);
@@ -202,12 +206,15 @@ impl Daemon {
                     Request::Sessions(filter, answer) => drop(answer.send(self.sessions(&filter))),
                     Request::Reload(answer) => drop(answer.send(self.reload())),
                     Request::DropSessions(request, answer) => self.drop_sessions(request, answer),
+                    Request::Trace(filter, answer) => drop(answer.send(self.trace(&filter))),
                     Request::Stop(answer) => return self.stop(answer).await,
                 },
+                () = trace::ended(&mut self.tracing) => self.end_trace(),
                 _ = events.terminate.recv() => break,
                 _ = events.interrupt.recv() => break,
             }
         }
+        self.end_trace();
         info!("stopping; forwarding stays in place (`lb stop` ends it)");
         Ok(())
     }

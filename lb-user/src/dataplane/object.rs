@@ -28,6 +28,12 @@ impl Object {
         bytes: aya::include_bytes_aligned!(env!("LB_BALANCER_OBJECT")),
     };
 
+    /// The balancer that tells what it does. It takes the place of the other one while somebody traces packets.
+    pub const TRACING_BALANCER: Self = Self {
+        program: "balancer",
+        bytes: aya::include_bytes_aligned!(env!("LB_TRACING_BALANCER_OBJECT")),
+    };
+
     /// The decapsulator for real servers.
     pub const DECAPSULATOR: Self = Self {
         program: "decapsulator",

@@ -37,6 +37,8 @@ mod sessions_cli;
 mod sorry;
 mod sticky;
 mod support;
+
+mod trace;
 mod tunnel_source;
 mod unknown_sessions;
 mod vlan;
