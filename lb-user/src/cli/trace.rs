@@ -88,13 +88,26 @@ impl Trace {
     /// Prints packets while they come in.
     pub fn run(self) -> Result<()> {
         end_quietly(block_on(async {
+            let trace = client::trace(&self.socket.socket, &self.filter()).await?;
             let mut output = self.output()?;
             let mut counts = Counts::default();
-            let end = self.follow(&mut *output, &mut counts).await;
+            let end = self.follow(trace, &mut *output, &mut counts).await;
             output.flush()?;
             eprintln!("{counts}");
             end
         }))
+    }
+
+    fn filter(&self) -> Filter {
+        Filter {
+            vip: self.vip,
+            client: self.client,
+            virtual_server: self.virtual_server.clone(),
+            real: self.real.clone(),
+            drops: self.drops,
+            sample: self.sample,
+            snap: self.snap,
+        }
     }
 
     fn output(&self) -> Result<Box<dyn Output>> {
@@ -113,19 +126,14 @@ impl Trace {
     }
 
     /// Returns when the trace has ended.
-    async fn follow(&self, output: &mut dyn Output, counts: &mut Counts) -> Result<()> {
+    async fn follow(
+        &self,
+        mut trace: client::Lines,
+        output: &mut dyn Output,
+        counts: &mut Counts,
+    ) -> Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let filter = Filter {
-            vip: self.vip,
-            client: self.client,
-            virtual_server: self.virtual_server.clone(),
-            real: self.real.clone(),
-            drops: self.drops,
-            sample: self.sample,
-            snap: self.snap,
-        };
-        let mut trace = client::trace(&self.socket.socket, &filter).await?;
         output.flush()?;
         let time_is_up = async {
             match self.seconds {
