@@ -7,7 +7,7 @@ fn main() {
     if env::var_os("CARGO_FEATURE_LAYOUT_VARIANT").is_some() {
         objects.push("layout-variant");
     }
-    for program in ["balancer", "decapsulator", "steering"] {
+    for program in ["balancer", "tracing_balancer", "decapsulator", "steering"] {
         let object = objects.join(program).with_extension("o");
         println!("cargo::rerun-if-changed={}", object.display());
         match object.canonicalize() {

@@ -32,6 +32,7 @@ pub mod layout;
 pub mod name;
 pub mod real_server;
 pub mod session;
+pub mod trace;
 pub mod virtual_server;
 
 pub use address::Address;
@@ -46,6 +47,7 @@ pub use layout::LAYOUT;
 pub use name::Name;
 pub use real_server::RealServer;
 pub use session::{BucketV4, BucketV6, SessionKey};
+pub use trace::{TraceEvent, TraceFilter, TraceRecord, TraceSession, TraceVerdict, TracedPacket};
 pub use virtual_server::{
     Candidate, Forward, OnDown, OnUnknown, Predictor, PredictorTable, TableBlock, VirtualServer,
 };

@@ -27,6 +27,19 @@ impl Name {
         Some(Self { bytes })
     }
 
+    /// Whether there is no name.
+    #[inline(always)]
+    pub const fn is_empty(&self) -> bool {
+        self.bytes[0] == 0
+    }
+
+    /// Whether both are the same name. As `==`, for the kernel, which has no `memcmp`.
+    #[inline(always)]
+    pub fn is(&self, other: &Self) -> bool {
+        let pairs = self.bytes.iter().zip(&other.bytes);
+        pairs.fold(0, |differences, (one, two)| differences | (one ^ two)) == 0
+    }
+
     /// `None` if the entry holds no valid name.
     pub fn as_str(&self) -> Option<&str> {
         let length = self.bytes.iter().position(|&byte| byte == 0)?;

@@ -1,7 +1,7 @@
 //! Answers to who asks for a VIP's MAC address, or pings the VIP. The kernel does not know the VIP, so
 //! the program answers in its place: with the MAC address of the interface that the question came in by.
 
-use lb_common::{Address, DropReason};
+use lb_common::{Address, DropReason, TracedPacket};
 
 use crate::{
     Verdict,
@@ -14,12 +14,13 @@ use crate::{
         NEIGHBOR_MESSAGE, NeighborSolicitation,
     },
     protect,
-    tables::Tables,
+    tables::State,
+    trace,
 };
 
 /// Turns an ARP request for a VIP into the reply (RFC 826).
 #[inline(always)]
-pub fn arp(packet: &mut impl Packet, tables: &impl Tables, request: ArpRequest) -> Verdict {
+pub fn arp(packet: &mut impl Packet, tables: &impl State, request: ArpRequest) -> Verdict {
     const REPLY: u16 = u16::from_be(2);
 
     let ifindex = packet.ingress_ifindex();
@@ -30,6 +31,8 @@ pub fn arp(packet: &mut impl Packet, tables: &impl Tables, request: ArpRequest) 
         let ethernet = frame.view::<ETHERNET>()?;
         let arp = frame.skip(request.offset)?.view::<28>()?;
         let (asker_mac, asker_ip, vip) = (arp.mac::<8>(), arp.u32::<14>(), arp.u32::<24>());
+        let asker = Address::ipv4_words(asker_ip);
+        trace::question(tables, TracedPacket::Arp, asker, request.target);
         arp.set_u16::<6>(REPLY);
         arp.set_mac::<8>(mac);
         arp.set_u32::<14>(vip);
@@ -46,7 +49,7 @@ pub fn arp(packet: &mut impl Packet, tables: &impl Tables, request: ArpRequest) 
 #[inline(always)]
 pub fn neighbor_solicitation(
     packet: &mut impl Packet,
-    tables: &impl Tables,
+    tables: &impl State,
     solicitation: NeighborSolicitation,
 ) -> Verdict {
     const OPTION: usize = 8;
@@ -54,6 +57,8 @@ pub fn neighbor_solicitation(
     let answered = (|| {
         find::vip(tables, solicitation.target)?;
         let mac = ethernet::mac(tables, ifindex)?;
+        let NeighborSolicitation { source, target, .. } = solicitation;
+        trace::question(tables, TracedPacket::NeighborSolicitation, source, target);
         let length = solicitation.offset + IPV6 + NEIGHBOR_MESSAGE + OPTION;
         let excess = length as i32 - packet.frame().len() as i32;
         if excess != 0 && !packet.adjust_tail(excess) {
@@ -146,13 +151,19 @@ fn advertise(
 /// Turns an echo request to a VIP into the reply (RFC 792, RFC 4443 section 4.2), while a virtual server of
 /// the VIP is up. A frame for another station is left alone.
 #[inline(always)]
-pub fn echo(packet: &mut impl Packet, tables: &impl Tables, request: EchoRequest) -> Verdict {
+pub fn echo(packet: &mut impl Packet, tables: &impl State, request: EchoRequest) -> Verdict {
     let Some(vip) = find::vip(tables, request.destination) else {
         return Verdict::Pass;
     };
     if !ethernet::is_for_us(packet, tables) {
         return Verdict::Pass;
     }
+    let EchoRequest {
+        source,
+        destination,
+        ..
+    } = request;
+    trace::question(tables, TracedPacket::Echo, source, destination);
     let flow = Flow {
         source: request.source,
         destination: request.destination,

@@ -1,12 +1,13 @@
 //! The fragments of a datagram go where its first fragment went: only that one has the ports.
 
-use lb_common::{Datagram, DropReason, FirstFragment};
+use lb_common::{Datagram, DropReason, FirstFragment, TraceSession};
 
 use crate::{
     Choice, Refusal, ethernet, find,
     frame::Packet,
     parse::{Fragment, IpPacket},
     tables::State,
+    trace,
 };
 
 /// Notes where a first fragment goes: to a binding (by its offset) of a virtual server (by its id).
@@ -45,6 +46,7 @@ pub fn follow<'t>(
     if !is_ours || !ethernet::is_for_us(packet, tables) {
         return Err(Refusal::Pass);
     }
+    trace::packet(tables, ip);
     let fresh =
         |first: &FirstFragment| tables.now().saturating_sub(first.seen) < FirstFragment::LIFETIME;
     let Some(first) = tables
@@ -60,6 +62,10 @@ pub fn follow<'t>(
         .virtual_server(first.virtual_server)
         // It may be gone meanwhile.
         .filter(|virtual_server| virtual_server.protocol != 0)
+        .inspect(|virtual_server| {
+            trace::virtual_server(tables, virtual_server);
+            trace::session(tables, TraceSession::FirstFragment);
+        })
         .and_then(|virtual_server| {
             Choice::new(tables, first.virtual_server, virtual_server, first.binding)
         })

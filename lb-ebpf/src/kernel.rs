@@ -4,8 +4,22 @@
 pub mod packet;
 pub mod socket_buffer;
 
-pub use packet::XdpPacket;
-pub use socket_buffer::SocketBuffer;
+use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect};
+
+pub use self::{packet::XdpPacket, socket_buffer::SocketBuffer};
+use crate::Verdict;
+
+/// What an XDP program returns for a verdict.
+#[inline(always)]
+pub fn action(verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Pass => xdp_action::XDP_PASS,
+        Verdict::Transmit => xdp_action::XDP_TX,
+        // SAFETY: a plain helper call.
+        Verdict::Redirect(ifindex) => unsafe { bpf_redirect(ifindex, 0) as u32 },
+        Verdict::Drop(_) => xdp_action::XDP_DROP,
+    }
+}
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {

@@ -34,6 +34,7 @@ pub mod steer;
 pub mod sticky;
 pub mod tables;
 pub mod too_big;
+pub mod trace;
 
 use lb_common::{DropReason, RealServer, VirtualServer};
 
@@ -120,7 +121,10 @@ fn ip_packet(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket) -> Ve
         Fragment::Whole | Fragment::First(_) => choose(packet, tables, ip, hash),
     };
     match choice {
-        Ok(choice) => forward::forward(packet, tables, ip, &choice, hash),
+        Ok(choice) => {
+            trace::real_server(tables, choice.real_server);
+            forward::forward(packet, tables, ip, &choice, hash)
+        }
         Err(Refusal::Pass) => Verdict::Pass,
         Err(Refusal::Drop(reason)) => Verdict::Drop(reason),
         Err(Refusal::Reset(reason)) => reset::answer(packet, tables, ip, reason),
@@ -140,11 +144,14 @@ fn choose<'t>(
 ) -> Result<Choice<'t>, Refusal> {
     let Some((id, virtual_server)) = find::virtual_server(tables, &ip.flow) else {
         fragments::remember_passed(packet, tables, ip);
+        trace::passed(packet, tables, ip);
         return Err(Refusal::Pass);
     };
     if !ethernet::is_for_us(packet, tables) {
         return Err(Refusal::Pass);
     }
+    trace::packet(tables, ip);
+    trace::virtual_server(tables, virtual_server);
     if protect::is_martian(&ip.flow) {
         return Err(Refusal::Drop(DropReason::MartianSource));
     }

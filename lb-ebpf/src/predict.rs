@@ -6,6 +6,7 @@ use crate::{
     atomic,
     parse::Flow,
     tables::{State, Tables},
+    trace,
 };
 
 /// The binding for a new session, as an offset: that of the client's former sessions, if the virtual server is sticky,
@@ -22,6 +23,7 @@ pub fn binding(
         return predicted(tables, flow, hash, id, virtual_server);
     }
     if let Some(binding) = tables.sticky_binding(flow, id) {
+        trace::sticky(tables);
         return Some(binding);
     }
     let binding = predicted(tables, flow, hash, id, virtual_server)?;

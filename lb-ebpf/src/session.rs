@@ -5,7 +5,8 @@
 //! or not the daemon has swept it away.
 
 use lb_common::{
-    Binding, DropReason, OnDown, OnUnknown, SessionEvent, SessionKey, VirtualServer, protocol,
+    Binding, DropReason, OnDown, OnUnknown, SessionEvent, SessionKey, TraceSession, VirtualServer,
+    protocol,
     session::{self, Phase, State as Session},
 };
 
@@ -18,6 +19,7 @@ use crate::{
     predict,
     session_table::{self, Bucket, Found, Recorded},
     tables::{self, BucketV4, BucketV6, State, Tables},
+    trace,
 };
 
 const NONE_IS_UP: Refusal = Refusal::Drop(DropReason::NoRealServer);
@@ -36,8 +38,12 @@ pub fn binding(
         return by_hash();
     }
     let (phase, are_full) = match tables.session_step(ip, id) {
-        Step::Follow(binding) => return Ok(binding),
+        Step::Follow(binding) => {
+            trace::session(tables, TraceSession::Existing);
+            return Ok(binding);
+        }
         Step::Used(binding) => {
+            trace::session(tables, TraceSession::Existing);
             if virtual_server.sticky_timeout != 0 {
                 tables.sticky_binding(&ip.flow, id);
             }
@@ -52,6 +58,7 @@ pub fn binding(
         _ => predict::by_hash(tables, &ip.flow, hash, virtual_server),
     };
     let binding = binding.ok_or(NONE_IS_UP)?;
+    trace::new_session(tables, phase);
     if are_full {
         tables.session_make_room(ip, id);
     }
@@ -59,6 +66,7 @@ pub fn binding(
         Some(binding) => Ok(binding),
         None => {
             tables.count_session_event(SessionEvent::Unrecorded);
+            trace::session(tables, TraceSession::TableOnly);
             by_hash()
         }
     }
@@ -351,6 +359,7 @@ impl<'tables> Packet<'tables> {
             }
             // Who sends a SYN has no connection that could end, and may have a new one elsewhere.
             Signal::Begin | Signal::Continue | Signal::Close => {
+                trace::session(tables, TraceSession::Moved);
                 return Step::Keep {
                     phase: Phase::Opening,
                     are_full: false,

@@ -4,7 +4,7 @@ use core::sync::atomic::AtomicU64;
 
 use lb_common::{
     Binding, Control, Datagram, DropReason, FirstFragment, Interface, PortRange, RealServer,
-    SessionEvent, SessionKey, SessionTables, TableBlock, Vip, VipBucket, VirtualServer,
+    SessionEvent, SessionKey, SessionTables, TableBlock, TraceEvent, Vip, VipBucket, VirtualServer,
     session::{Phase, SLOTS, V4, V6, buckets},
 };
 
@@ -118,6 +118,13 @@ pub trait State: Tables {
         Self: Sized,
     {
         sticky::stay(self, flow, id, binding)
+    }
+    /// Lets a note be made about the packet, where somebody traces packets.
+    #[inline(always)]
+    fn trace(&self, _note: impl FnOnce(&mut TraceEvent))
+    where
+        Self: Sized,
+    {
     }
     /// Calls `step` with the numbers below `times`, one after the other.
     fn repeat(&self, times: u32, step: impl FnMut(u32));

@@ -85,7 +85,7 @@ fn a_file_that_cannot_be_read_is_refused_with_the_reason(#[case] file: &str, #[c
 }
 
 #[rstest]
-fn a_command_without_a_daemon_asks_for_one(#[values("status", "sessions")] command: &str) {
+fn a_command_without_a_daemon_asks_for_one(#[values("status", "sessions", "trace")] command: &str) {
     Cli::new().run_in_vain(
         &[command, "--socket", "lb.sock"],
         "no lb daemon answers at lb.sock (No such file or directory (os error 2)): \

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::{compiler::TARGET, process, setup, workspace};
 
 /// The programs: `lb-ebpf/src/bin`.
-const PROGRAMS: [&str; 3] = ["balancer", "decapsulator", "steering"];
+const PROGRAMS: [&str; 4] = ["balancer", "tracing_balancer", "decapsulator", "steering"];
 
 /// Builds the programs, and replaces each in [`workspace::objects`] that has changed (if none has, `lb`,
 /// which embeds them, isn't built again).

@@ -19,7 +19,8 @@ use tokio::{
 };
 
 use super::{
-    DROP_SESSIONS, DropSessions, RELOAD, SESSIONS, STATUS, STOP, Status, sessions::Filter,
+    DROP_SESSIONS, DropSessions, RELOAD, SESSIONS, STATUS, STOP, Status, TRACE, sessions::Filter,
+    trace,
 };
 
 /// A daemon that does not answer for so long is stuck.
@@ -61,6 +62,9 @@ pub enum ClientError {
     /// It will not do it.
     #[error("configuration not applied: {0}")]
     Refused(String),
+    /// It does that for somebody else.
+    #[error("{0}")]
+    Busy(String),
     /// It could not do it.
     #[error("the lb daemon answers with an error: {0}")]
     Failed(String),
@@ -115,27 +119,51 @@ pub async fn sessions(socket: &Path, filter: &Filter) -> Result<Sessions, Client
     let response = in_time(socket, exchange(socket, Method::GET, &uri)).await?;
     Ok(Sessions {
         socket: socket.to_owned(),
-        body: response.into_body(),
-        begun: Vec::new(),
+        lines: Lines::new(response),
     })
+}
+
+/// Begins a trace of the packets that `filter` wants: a [`trace::Line`] in JSON and a line break for each. It ends when this
+/// is dropped.
+pub async fn trace(socket: &Path, filter: &trace::Filter) -> Result<Lines, ClientError> {
+    let query = serde_urlencoded::to_string(filter).expect("a filter is a list of keys and values");
+    let uri = format!("{TRACE}?{query}");
+    let response = in_time(socket, exchange(socket, Method::GET, &uri)).await?;
+    Ok(Lines::new(response))
 }
 
 /// Sessions, as they come in.
 pub struct Sessions {
     socket: PathBuf,
-    body: Incoming,
-    /// The beginning of a line whose end has not come yet.
-    begun: Vec<u8>,
+    lines: Lines,
 }
 
 impl Sessions {
     /// The next ones, each a [`super::Session`] in JSON and a line break; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
+        in_time(&self.socket, self.lines.next()).await
+    }
+}
+
+/// Lines, as they come in.
+pub struct Lines {
+    body: Incoming,
+    /// The beginning of a line whose end has not come yet.
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    fn new(response: Response<Incoming>) -> Self {
+        Self {
+            body: response.into_body(),
+            begun: Vec::new(),
+        }
+    }
+
+    /// The next ones, with their line breaks; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
         loop {
-            let frame = in_time(&self.socket, async {
-                Ok(self.body.frame().await.transpose()?)
-            });
-            let Some(frame) = frame.await? else {
+            let Some(frame) = self.body.frame().await.transpose()? else {
                 return Ok(None);
             };
             self.begun
@@ -197,6 +225,7 @@ async fn exchange(
     Err(match status {
         StatusCode::NOT_FOUND => ClientError::Unknown(reason),
         StatusCode::UNPROCESSABLE_ENTITY => ClientError::Refused(reason),
+        StatusCode::LOCKED => ClientError::Busy(reason),
         _ => ClientError::Failed(reason),
     })
 }

@@ -5,6 +5,7 @@ pub mod drop_sessions;
 pub mod server;
 pub mod sessions;
 pub mod status;
+pub mod trace;
 
 pub use drop_sessions::DropSessions;
 pub use sessions::Session;
@@ -18,5 +19,8 @@ const SESSIONS: &str = "/v1/sessions";
 const RELOAD: &str = "/v1/reload";
 /// Drops the sessions that a [`DropSessions`] in the query names; answers with how many were active.
 const DROP_SESSIONS: &str = "/v1/drop_sessions";
+/// Answers, as long as the client listens, with a [`trace::Line`] on each line about the packets that a [`trace::Filter`] in the
+/// query asks for.
+const TRACE: &str = "/v1/trace";
 /// Ends forwarding and the daemon.
 const STOP: &str = "/v1/stop";

@@ -18,11 +18,14 @@ use axum::{
     Json, Router,
     body::{Body, Bytes},
     extract::{Query, State},
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{HeaderName, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use futures::{StreamExt, stream};
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use nix::sys::stat::{Mode, fchmod};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
@@ -32,7 +35,9 @@ use tokio::{
 };
 
 use super::{
-    DROP_SESSIONS, DropSessions, RELOAD, SESSIONS, STATUS, STOP, Status, sessions::Filter,
+    DROP_SESSIONS, DropSessions, RELOAD, SESSIONS, STATUS, STOP, Status, TRACE,
+    sessions::Filter,
+    trace::{self, Refusal},
 };
 
 /// For the daemon's user and group alone.
@@ -50,12 +55,19 @@ pub enum Request {
     Reload(oneshot::Sender<Result<Vec<String>, String>>),
     /// Drop the sessions of real servers that are not bound. The answer is how many were active, or an error's text.
     DropSessions(DropSessions, oneshot::Sender<Result<u64, String>>),
+    /// Which packets come, and what becomes of them? The trace ends when the answer is dropped.
+    Trace(trace::Filter, oneshot::Sender<Result<Trace, Refusal>>),
     /// End forwarding and the daemon. The answer is an error's text, or nothing.
     Stop(oneshot::Sender<Result<(), String>>),
 }
 
 /// An answer that is made while it is sent: each item is some lines, or none yet.
 pub type Lines = Box<dyn Iterator<Item = Bytes> + Send>;
+
+/// An answer that is made when the client has taken what was before: each item is some lines.
+pub type Trace = BoxStream<'static, io::Result<Bytes>>;
+
+const JSON_LINES: [(HeaderName, &str); 1] = [(CONTENT_TYPE, "application/x-ndjson")];
 
 /// Listens on a Unix socket, with mode 0660. One that a dead daemon left behind is replaced.
 ///
@@ -106,6 +118,7 @@ pub async fn serve(listener: UnixListener, requests: mpsc::Sender<Request>) -> i
         .route(SESSIONS, get(sessions))
         .route(RELOAD, post(reload))
         .route(DROP_SESSIONS, post(drop_sessions))
+        .route(TRACE, get(trace))
         .route(STOP, post(stop))
         .with_state(requests);
     axum::serve(listener, routes).await
@@ -129,8 +142,7 @@ async fn sessions(State(requests): Requests, Query(filter): Query<Filter>) -> Re
                 yield_now().await;
                 Ok::<_, Infallible>(lines)
             });
-            let json_lines = [(CONTENT_TYPE, "application/x-ndjson")];
-            (json_lines, Body::from_stream(lines)).into_response()
+            (JSON_LINES, Body::from_stream(lines)).into_response()
         }
         Some(Err(unknown)) => (StatusCode::NOT_FOUND, unknown).into_response(),
         None => gone(),
@@ -149,6 +161,21 @@ async fn drop_sessions(State(requests): Requests, Query(request): Query<DropSess
     match ask(&requests, |answer| Request::DropSessions(request, answer)).await {
         Some(Ok(dropped)) => Json(dropped).into_response(),
         Some(Err(error)) => (StatusCode::CONFLICT, error).into_response(),
+        None => gone(),
+    }
+}
+
+async fn trace(State(requests): Requests, Query(filter): Query<trace::Filter>) -> Response {
+    match ask(&requests, |answer| Request::Trace(filter, answer)).await {
+        Some(Ok(lines)) => (JSON_LINES, Body::from_stream(lines)).into_response(),
+        Some(Err(refusal)) => {
+            let status = match refusal {
+                Refusal::Unknown(_) => StatusCode::NOT_FOUND,
+                Refusal::Busy => StatusCode::LOCKED,
+                Refusal::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            (status, refusal.to_string()).into_response()
+        }
         None => gone(),
     }
 }

@@ -12,6 +12,7 @@ mod run;
 mod sessions;
 mod status;
 mod stop;
+mod trace;
 mod unbind;
 
 use std::{
@@ -48,6 +49,7 @@ enum Command {
     Bind(bind::Bind),
     Unbind(unbind::Unbind),
     Reload(reload::Reload),
+    Trace(trace::Trace),
     Stop(stop::Stop),
     Decap(decap::Decap),
     Doctor(doctor::Doctor),
@@ -85,6 +87,7 @@ impl Cli {
             Command::Bind(command) => command.run(),
             Command::Unbind(command) => command.run(),
             Command::Reload(command) => command.run(),
+            Command::Trace(command) => command.run(),
             Command::Stop(command) => command.run(),
             Command::Decap(command) => command.run(),
             Command::Doctor(command) => command.run(),

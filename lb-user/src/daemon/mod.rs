@@ -12,6 +12,7 @@ pub mod session_list;
 pub mod sessions;
 mod steered;
 mod supervisor;
+mod trace;
 mod upgrade;
 
 use std::{
@@ -44,6 +45,7 @@ use self::{
     routes::Surroundings,
     sessions::Sessions,
     supervisor::{Supervisor, Watchdog},
+    trace::Tracing,
     upgrade::Upgrade,
 };
 use crate::{
@@ -145,7 +147,9 @@ struct Daemon {
     changes: Changes,
     rates: Rates,
     supervisor: Supervisor,
+    /// The program on the interfaces.
     balancer: Program,
+    tracing: Option<Tracing>,
     pins: Pins,
 }
 
@@ -188,6 +192,7 @@ impl Daemon {
             rates: Rates::default(),
             supervisor: Supervisor::default(),
             balancer: loaded.balancer,
+            tracing: None,
             pins,
         };
         let config = Rc::clone(&daemon.config);
@@ -232,12 +237,15 @@ impl Daemon {
                     Request::Sessions(filter, answer) => drop(answer.send(self.sessions(&filter))),
                     Request::Reload(answer) => drop(answer.send(self.reload())),
                     Request::DropSessions(request, answer) => self.drop_sessions(request, answer),
+                    Request::Trace(filter, answer) => drop(answer.send(self.trace(&filter))),
                     Request::Stop(answer) => return self.stop(answer).await,
                 },
+                () = trace::ended(&mut self.tracing) => self.end_trace(),
                 _ = events.terminate.recv() => break,
                 _ = events.interrupt.recv() => break,
             }
         }
+        self.end_trace();
         self.supervisor.stopping();
         info!("stopping; forwarding stays in place (`lb stop` ends it)");
         Ok(())

@@ -136,6 +136,14 @@ impl Attachments {
         Ok(())
     }
 
+    /// Lets go of all links. [`Self::attach`] then gives each its program anew.
+    pub fn release(&mut self, program: &mut Program) {
+        for (_, attached) in self.links.drain() {
+            // The pin is what holds the link.
+            let _ = program.xdp().detach(attached.link);
+        }
+    }
+
     /// Attaches the program to those of the interfaces that it can be attached to now, and warns of each other one
     /// once.
     pub fn follow(&mut self, program: &mut Program, pins: &Pins, interfaces: &[Interface]) {

@@ -11,6 +11,7 @@ pub mod pins;
 pub mod sessions;
 pub mod steering;
 pub mod tables;
+pub mod trace;
 
 pub use array::Array;
 pub use attach::{AttachError, Attachments};
@@ -22,3 +23,4 @@ pub use pins::{PinError, Pins};
 pub use sessions::SessionTables;
 pub use steering::SteeringPrograms;
 pub use tables::{Sizes, Tables};
+pub use trace::TraceEvents;

@@ -28,6 +28,12 @@ impl Object {
         bytes: aya::include_bytes_aligned!(env!("LB_BALANCER_OBJECT")),
     };
 
+    /// The balancer that tells what it does. It takes the place of the other one while somebody traces packets.
+    pub const TRACING_BALANCER: Self = Self {
+        program: "balancer",
+        bytes: aya::include_bytes_aligned!(env!("LB_TRACING_BALANCER_OBJECT")),
+    };
+
     /// The decapsulator for real servers.
     pub const DECAPSULATOR: Self = Self {
         program: "decapsulator",
@@ -130,4 +136,42 @@ pub(super) fn shape(path: &Path, name: &'static str) -> Result<Shape, LoadError>
 
 pub(super) fn map_error(name: &'static str) -> impl Fn(MapError) -> LoadError {
     move |source| LoadError::Map { name, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::dataplane::{Sizes, layout};
+
+    /// The maps of an object, and the helpers of the kernel that it calls (linux/bpf.h, `BPF_CALL` and `bpf_insn`).
+    fn maps_and_helpers(object: Object) -> (BTreeSet<String>, BTreeSet<i32>) {
+        const CALL: u8 = 0x85;
+        const OF_A_HELPER: u8 = 0;
+
+        let object = aya_obj::Object::parse(object.bytes).unwrap();
+        let instructions = object.functions.values().flat_map(|it| &it.instructions);
+        let calls = instructions.filter(|it| it.code == CALL && it.src_reg() == OF_A_HELPER);
+        let helpers = calls.map(|call| call.imm).collect();
+        (object.maps.keys().cloned().collect(), helpers)
+    }
+
+    #[test]
+    fn the_balancer_has_nothing_of_tracing_while_nobody_traces() {
+        let (maps, helpers) = maps_and_helpers(Object::BALANCER);
+        let (tracing_maps, tracing_helpers) = maps_and_helpers(Object::TRACING_BALANCER);
+        let known = layout::maps(&Sizes::few());
+        let known: BTreeSet<_> = known.iter().map(|map| map.name.to_owned()).collect();
+        assert_eq!(maps, known);
+        let only_there: Vec<_> = tracing_maps.difference(&maps).collect();
+        assert_eq!(
+            only_there,
+            ["trace_events", "trace_filter", "trace_lost", "trace_record"]
+        );
+        assert!(tracing_maps.is_superset(&maps));
+        // bpf_ktime_get_ns, bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ringbuf_output, bpf_xdp_load_bytes.
+        let only_there: Vec<_> = tracing_helpers.difference(&helpers).copied().collect();
+        assert_eq!(only_there, [5, 7, 8, 130, 189]);
+    }
 }

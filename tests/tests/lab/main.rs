@@ -40,6 +40,8 @@ mod sorry;
 mod sticky;
 mod supervisor;
 mod support;
+
+mod trace;
 mod tunnel_source;
 mod unknown_sessions;
 mod upgrade;

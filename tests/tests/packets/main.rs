@@ -15,6 +15,7 @@ mod outer_headers;
 mod properties;
 mod report;
 mod sessions;
+mod trace;
 mod verifier;
 
 /// Each subject as a test on each backend.

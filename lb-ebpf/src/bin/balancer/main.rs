@@ -6,19 +6,18 @@
 
 mod maps;
 
-use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
-use lb_ebpf::{Verdict, kernel::XdpPacket};
+use aya_ebpf::{macros::xdp, programs::XdpContext};
+use lb_common::TraceEvent;
+use lb_ebpf::kernel::{self, XdpPacket};
 
 use self::maps::Maps;
 
 /// Attached to each interface of the configuration.
 #[xdp(frags)]
 fn balancer(context: XdpContext) -> u32 {
-    match lb_ebpf::balance(&mut XdpPacket(&context), &Maps) {
-        Verdict::Pass => xdp_action::XDP_PASS,
-        Verdict::Transmit => xdp_action::XDP_TX,
-        // SAFETY: a plain helper call.
-        Verdict::Redirect(ifindex) => unsafe { bpf_redirect(ifindex, 0) as u32 },
-        Verdict::Drop(_) => xdp_action::XDP_DROP,
-    }
+    kernel::action(lb_ebpf::balance(&mut XdpPacket(&context), &Maps))
 }
+
+/// Nobody traces packets here: that is what `tracing.rs` is for.
+#[inline(always)]
+fn note(_note: impl FnOnce(&mut TraceEvent)) {}

@@ -10,8 +10,8 @@ use aya_ebpf::{
 };
 use lb_common::{
     Binding, BucketV4, BucketV6, Budget, Control, Counters, Datagram, DropReason, FirstFragment,
-    Interface, PortRange, RealServer, SessionEvent, TableBlock, Vip, VipBucket, VirtualServer,
-    session::Phase,
+    Interface, PortRange, RealServer, SessionEvent, TableBlock, TraceEvent, Vip, VipBucket,
+    VirtualServer, session::Phase,
 };
 use lb_ebpf::{
     State, Tables,
@@ -19,6 +19,8 @@ use lb_ebpf::{
     session::{self, Step},
     sticky, tables,
 };
+
+use super::note;
 
 /// User space maps these arrays into its memory.
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
@@ -157,6 +159,7 @@ impl State for Maps {
 
     #[inline(always)]
     fn count_drop(&self, reason: DropReason) {
+        note(|event| event.drop_reason = reason as u32 + 1);
         count(DROP_COUNTERS.get_ptr_mut(reason as u32), 1);
     }
 
@@ -256,6 +259,11 @@ impl State for Maps {
     #[inline(always)]
     fn sticky_stay(&self, flow: &Flow, id: u32, binding: u32) -> u32 {
         sticky_stay(flow, id, binding)
+    }
+
+    #[inline(always)]
+    fn trace(&self, note: impl FnOnce(&mut TraceEvent)) {
+        super::note(note);
     }
 
     #[inline(always)]

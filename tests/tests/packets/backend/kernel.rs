@@ -14,14 +14,15 @@ use aya::{
     maps::{HashMap, MapData, PerCpuArray, PerCpuValues},
     programs::{ProgramInfo, TestRun, TestRunAttrs, TestRunOptions, Xdp},
 };
-use lb_common::{Counters, DropReason};
+use lb_common::{Counters, DropReason, TraceEvent, TraceFilter};
 use lb_ebpf::Verdict;
 use lb_tests::{Namespace, PacketSocket, device_features};
 use lb_user::{
     config::Config,
     control::{Desired, Reconciler},
-    dataplane::{CounterMaps, Pins, Program, Sizes, load},
+    dataplane::{CounterMaps, Pins, Program, Sizes, TraceEvents, load, trace},
 };
+use tokio::{runtime, time::timeout};
 
 use super::{Backend, Observed};
 use crate::{
@@ -56,6 +57,24 @@ impl Kernel {
         place
             .namespace
             .run(|| test(&mut Self::load(&place, config)));
+    }
+
+    /// As [`Self::run_with`], by the balancer that tells what it does.
+    pub fn run_tracing(config: &Config, test: impl FnOnce(&mut Self, &mut Told) + Send) {
+        let place = Place::new();
+        place.add_ports();
+        place.namespace.run(|| {
+            let mut kernel = Self::load(&place, config);
+            let runtime = runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.expect("a runtime");
+            let entered = runtime.enter();
+            let pins = Pins::new(&place.pin_path);
+            let loaded = trace::load(&pins, &kernel.sizes, TraceFilter::all(128));
+            let (program, events) = loaded.unwrap_or_else(|error| panic!("{error}"));
+            drop(entered);
+            kernel.program = program;
+            test(&mut kernel, &mut Told { runtime, events });
+        });
     }
 
     fn load(place: &Place, config: &Config) -> Self {
@@ -146,6 +165,27 @@ impl Kernel {
     pub fn parts(&mut self) -> (Runner<'_>, &Reconciler<CounterMaps>) {
         self.known = None;
         (Runner(self.program.xdp()), &self.reconciler)
+    }
+}
+
+/// What the balancer tells of packets.
+pub struct Told {
+    runtime: runtime::Runtime,
+    events: TraceEvents,
+}
+
+impl Told {
+    /// The events since last time, each with the first bytes of its packet.
+    pub fn take(&mut self) -> Vec<(TraceEvent, Vec<u8>)> {
+        // They are there when the program has returned.
+        const PATIENCE: Duration = Duration::from_millis(50);
+        let mut told = Vec::new();
+        let take = |event: &TraceEvent, bytes: &[u8]| told.push((*event, bytes.to_vec()));
+        let read = async { timeout(PATIENCE, self.events.read(64, take)).await };
+        if let Ok(read) = self.runtime.block_on(read) {
+            read.expect("the ring buffer can be read");
+        }
+        told
     }
 }
 

@@ -4,7 +4,7 @@ mod host;
 mod kernel;
 
 pub use host::Host;
-pub use kernel::{Kernel, Runner, action, balancer_info};
+pub use kernel::{Kernel, Runner, Told, action, balancer_info};
 
 use std::time::Duration;
 

@@ -10,6 +10,7 @@ mod resets;
 mod servers;
 mod sticky;
 mod threads;
+mod traced;
 
 /// Each scene as a test on each backend.
 macro_rules! on_both {
