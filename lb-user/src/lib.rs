@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod dataplane;
 pub mod decapsulator;
 pub mod health;
+pub mod metrics;
 pub mod net;
 mod raw_socket;
 mod schedule;

@@ -29,11 +29,14 @@ use tokio::{
 use super::{
     DROP_SESSIONS, DropSessions, RELOAD, SESSIONS, STATUS, STOP, Status, sessions::Filter,
 };
+use crate::metrics::Snapshot;
 
 /// What a client asks of the daemon, and where the answer goes.
 pub enum Request {
     /// How are things?
     Status(oneshot::Sender<Status>),
+    /// How are things, for Prometheus?
+    Metrics(oneshot::Sender<Snapshot>),
     /// Which sessions are there? The answer is an error's text, if the filter names what does not exist.
     Sessions(Filter, oneshot::Sender<Result<Lines, String>>),
     /// Apply the configuration file. The answer is what has changed, or why nothing has.

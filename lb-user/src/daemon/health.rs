@@ -12,6 +12,7 @@ use crate::{
     config::{self, Config, Via},
     control::{Platform, Reconciler, response_time::AllResponseTimes},
     health::{self, Check, Checks, Outcome, Outcomes, Path, Route, State, States},
+    metrics::{AllCheckMetrics, CheckLabels, CheckMetrics},
 };
 
 /// Health checks, from the daemon's side.
@@ -27,6 +28,7 @@ pub struct Health {
     states: States,
     /// Whom each check is for.
     checked: HashMap<Arc<Check>, Vec<Checked>>,
+    metrics: AllCheckMetrics,
 }
 
 /// A real server of a virtual server.
@@ -35,6 +37,7 @@ struct Checked {
     real_server: String,
     /// Whether the latency of this check is what `response_time` goes by.
     is_timed: bool,
+    metrics: CheckMetrics,
 }
 
 impl Health {
@@ -51,13 +54,14 @@ impl Health {
             outcomes,
             states: States::default(),
             checked: HashMap::new(),
+            metrics: AllCheckMetrics::default(),
         })
     }
 
     /// Checks the real servers of the configuration and those that are unbound. Whoever is up in the maps and was not checked
     /// before stays up until its checks fail.
     pub fn check<P: Platform>(&mut self, now: &Surroundings<'_>, reconciler: &Reconciler<P>) {
-        self.checked = checked(now);
+        self.checked = checked(now, &mut self.metrics);
         let checks = self.checked.iter().map(|(check, members)| {
             let mut members = members.iter();
             let is_up = members.any(|it| reconciler.is_up(&it.virtual_server, &it.real_server));
@@ -135,10 +139,10 @@ impl Health {
         (check, outcome): (Arc<Check>, Outcome),
         response_times: &mut AllResponseTimes,
     ) -> bool {
-        if let Ok(latency) = outcome {
-            let members = self.checked.get(&check).into_iter().flatten();
-            for member in members.filter(|member| member.is_timed) {
-                response_times.record(&member.virtual_server, &member.real_server, latency);
+        for member in self.checked.get(&check).into_iter().flatten() {
+            member.metrics.record(&outcome);
+            if let (true, Ok(latency)) = (member.is_timed, &outcome) {
+                response_times.record(&member.virtual_server, &member.real_server, *latency);
             }
         }
         self.states.record(&check, outcome)
@@ -152,6 +156,11 @@ impl Health {
     /// What the checks say.
     pub const fn states(&self) -> &States {
         &self.states
+    }
+
+    /// What the checks have brought.
+    pub const fn metrics(&self) -> &AllCheckMetrics {
+        &self.metrics
     }
 
     /// The checks of a real server of a virtual server, as `lb status` shows them.
@@ -186,7 +195,11 @@ fn has_steered_checks(config: &Config) -> bool {
 }
 
 /// The last check of a list is that which is timed: what a client sees of a server comes after what is below it.
-fn checked(now: &Surroundings<'_>) -> HashMap<Arc<Check>, Vec<Checked>> {
+fn checked(
+    now: &Surroundings<'_>,
+    metrics: &mut AllCheckMetrics,
+) -> HashMap<Arc<Check>, Vec<Checked>> {
+    let before = metrics.take();
     let mut checked = HashMap::<_, Vec<_>>::new();
     for virtual_server in &now.config.virtual_servers {
         let bound = virtual_server.bind.iter().map(|binding| {
@@ -200,10 +213,16 @@ fn checked(now: &Surroundings<'_>) -> HashMap<Arc<Check>, Vec<Checked>> {
         let last = virtual_server.health.checks.last();
         for (server, address) in bound.chain(unbound) {
             for check in Check::all_of(server, address, virtual_server) {
+                let labels = CheckLabels {
+                    virtual_server: virtual_server.name.clone(),
+                    real_server: server.clone(),
+                    check: check.what.to_string(),
+                };
                 let member = Checked {
                     virtual_server: virtual_server.name.clone(),
                     real_server: server.clone(),
                     is_timed: Some(&check.what) == last,
+                    metrics: metrics.keep(labels, &before),
                 };
                 checked.entry(check).or_default().push(member);
             }
@@ -232,7 +251,9 @@ mod tests {
             network: &View::default(),
             last_known: &LastKnownLinks::default(),
         };
-        let checks: BTreeMap<_, _> = checked(&now).into_iter().collect();
+        let checks: BTreeMap<_, _> = checked(&now, &mut AllCheckMetrics::default())
+            .into_iter()
+            .collect();
         let checks = checks.into_iter().map(|(check, members)| {
             let members = members.into_iter().map(|member| {
                 let star = if member.is_timed { "*" } else { "" };
