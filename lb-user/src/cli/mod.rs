@@ -11,6 +11,7 @@ mod run;
 mod sessions;
 mod status;
 mod stop;
+mod top;
 mod unbind;
 
 use std::{
@@ -42,6 +43,7 @@ enum Command {
     Run(run::Run),
     Check(check::Check),
     Status(status::Status),
+    Top(top::Top),
     Sessions(sessions::Sessions),
     Bind(bind::Bind),
     Unbind(unbind::Unbind),
@@ -67,6 +69,7 @@ impl Cli {
             Command::Run(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Status(command) => command.run(),
+            Command::Top(command) => command.run(),
             Command::Sessions(command) => command.run(),
             Command::Bind(command) => command.run(),
             Command::Unbind(command) => command.run(),
