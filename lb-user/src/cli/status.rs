@@ -303,6 +303,9 @@ mod tests {
 
     fn status() -> api::Status {
         let status = serde_json::from_value(serde_json::json!({
+            "configuration": {
+                "file": "/etc/lb/lb.yaml", "applied_at": 0, "reloads_applied": 0, "reloads_refused": 1, "error": "lb.yaml:1:1: bad",
+            },
             "virtual_servers": [
                 {
                     "name": "shop", "vip": "10.9.1.1", "protocol": "tcp", "port": [80, 443],
@@ -395,6 +398,7 @@ dropped, no_real_server: 3
         assert_eq!(
             plain(&problems(&status)),
             "\
+configuration not applied: lb.yaml:1:1: bad
 1 of 2 virtual servers down: a-long-name
 2 of 4 real servers down: sorry-2, web-1
 1 of 2 interfaces without the balancer: eth1

@@ -21,6 +21,7 @@ impl Collector for Snapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut families = Families(encoder);
         families.daemon(&self.status)?;
+        families.configuration(&self.status)?;
         families.virtual_servers(&self.status)?;
         families.real_servers(&self.status)?;
         families.checks(self)?;
@@ -50,6 +51,29 @@ impl Families<'_> {
             "lb_interface_attached",
             "Whether the balancer is attached to an interface of the configuration",
             interfaces.map(|it| ([("interface", it.name.as_str())], u32::from(it.attached))),
+        )
+    }
+
+    fn configuration(&mut self, status: &Status) -> fmt::Result {
+        let configuration = &status.configuration;
+        self.counter(
+            "lb_config_reloads",
+            "How often the configuration file was applied or refused since the daemon started",
+            [
+                ("applied", configuration.reloads_applied),
+                ("refused", configuration.reloads_refused),
+            ]
+            .map(|(result, count)| ([("result", result)], count)),
+        )?;
+        self.gauge(
+            "lb_config_last_reload_success",
+            "Whether the configuration file as it is now is applied",
+            [(NO_LABELS, u32::from(configuration.error.is_none()))],
+        )?;
+        self.gauge(
+            "lb_config_last_reload_success_timestamp_seconds",
+            "When the configuration file was applied last, in seconds since 1970",
+            [(NO_LABELS, configuration.applied_at as f64)],
         )
     }
 

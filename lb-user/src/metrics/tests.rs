@@ -20,6 +20,10 @@ fn snapshot() -> Snapshot {
         })
     };
     let status = json!({
+        "configuration": {
+            "file": "/etc/lb/lb.yaml", "applied_at": 1_700_000_001, "reloads_applied": 41, "reloads_refused": 43,
+            "error": "line 1",
+        },
         "virtual_servers": [{
             "name": "shop", "vip": "2001:db8::1", "protocol": "tcp", "port": [80, 443],
             "forward": "l2dsr", "predictor": "hash", "state": "up",
@@ -64,6 +68,10 @@ fn what_was_counted_is_told() {
         r#"lb_build_info{version="1.2.3"} 1"#,
         "lb_start_time_seconds{} 1700000000.0",
         r#"lb_interface_attached{interface="eth0"} 0"#,
+        r#"lb_config_reloads_total{result="applied"} 41"#,
+        r#"lb_config_reloads_total{result="refused"} 43"#,
+        "lb_config_last_reload_success{} 0",
+        "lb_config_last_reload_success_timestamp_seconds{} 1700000001.0",
         r#"lb_virtual_server_info{virtual_server="shop",vip="2001:db8::1",protocol="tcp",port="[80, 443]",forward="l2dsr",predictor="hash"} 1"#,
         r#"lb_virtual_server_up{virtual_server="shop"} 1"#,
         r#"lb_virtual_server_packets_total{virtual_server="shop"} 17"#,

@@ -380,7 +380,14 @@ fn clients_that_misbehave_do_not_hurt() {
     lab.write_config(&metrics("192.0.2.1:9179")).unwrap();
     let refused = "configuration not applied: can't listen on metrics.listen 192.0.2.1:9179: Cannot assign requested address";
     wait_until(refused, || lab.log().contains(refused));
-    Scrape::new(&lab, "[::1]:9180");
+    let scrape = Scrape::new(&lab, "[::1]:9180");
+    for (series, value) in [
+        (r#"lb_config_reloads_total{result="applied"}"#, 2),
+        (r#"lb_config_reloads_total{result="refused"}"#, 1),
+        ("lb_config_last_reload_success{}", 0),
+    ] {
+        assert_eq!(scrape.value(series), value, "{series}");
+    }
     apply(&lab, &lb, &lab.config(shop));
     assert!(connect("[::1]:9180").is_err());
 }

@@ -46,6 +46,9 @@ fn status(rate: u64) -> Status {
     ];
     let dns = [real_server("dns-1", "10.9.0.21", "down", 0)];
     let status = json!({
+        "configuration": {
+            "file": "/etc/lb/lb.yaml", "applied_at": 0, "reloads_applied": 0, "reloads_refused": 1, "error": null,
+        },
         "virtual_servers": [
             virtual_server("shop", "10.9.1.1", "up", 3 * rate, json!(web)),
             virtual_server("dns", "10.9.1.53", "down", 0, json!(dns)),
