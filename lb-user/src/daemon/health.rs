@@ -1,6 +1,10 @@
 //! What the daemon does about health checks: it says what is to be checked, and follows what comes of it.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use anyhow::{Context, Result};
 use tokio::sync::{mpsc, watch};
@@ -12,7 +16,7 @@ use crate::{
     config::{self, Config, Via},
     control::{Platform, Reconciler, response_time::AllResponseTimes},
     health::{self, Check, Checks, Outcome, Outcomes, Path, Route, State, States},
-    metrics::{AllCheckMetrics, CheckLabels, CheckMetrics},
+    metrics::{AllCheckMetrics, CheckLabels},
 };
 
 /// Health checks, from the daemon's side.
@@ -37,7 +41,16 @@ struct Checked {
     real_server: String,
     /// Whether the latency of this check is what `response_time` goes by.
     is_timed: bool,
-    metrics: CheckMetrics,
+}
+
+impl Checked {
+    fn labels(&self, check: &Check) -> CheckLabels {
+        CheckLabels {
+            virtual_server: self.virtual_server.clone(),
+            real_server: self.real_server.clone(),
+            check: check.what.to_string(),
+        }
+    }
 }
 
 impl Health {
@@ -61,7 +74,7 @@ impl Health {
     /// Checks the real servers of the configuration and those that are unbound. Whoever is up in the maps and was not checked
     /// before stays up until its checks fail.
     pub fn check<P: Platform>(&mut self, now: &Surroundings<'_>, reconciler: &Reconciler<P>) {
-        self.checked = checked(now, &mut self.metrics);
+        self.checked = checked(now);
         let checks = self.checked.iter().map(|(check, members)| {
             let mut members = members.iter();
             let is_up = members.any(|it| reconciler.is_up(&it.virtual_server, &it.real_server));
@@ -89,6 +102,8 @@ impl Health {
     /// # Errors
     /// Those of the kernel: it is too old, or has no veth devices.
     pub fn prepare(&mut self, config: &Config) -> Result<()> {
+        // It may be that nobody ever asks for them.
+        self.forget_metrics();
         if self.steered.is_none() && has_steered_checks(config) {
             let steered = Steered::start(self.tell.clone(), self.paths);
             self.steered = Some(steered.context("no health checks by the data path")?);
@@ -140,7 +155,7 @@ impl Health {
         response_times: &mut AllResponseTimes,
     ) -> bool {
         for member in self.checked.get(&check).into_iter().flatten() {
-            member.metrics.record(&outcome);
+            self.metrics.record(member.labels(&check), &outcome);
             if let (true, Ok(latency)) = (member.is_timed, &outcome) {
                 response_times.record(&member.virtual_server, &member.real_server, *latency);
             }
@@ -158,9 +173,19 @@ impl Health {
         &self.states
     }
 
-    /// What the checks have brought.
-    pub const fn metrics(&self) -> &AllCheckMetrics {
-        &self.metrics
+    /// What the checks have brought that there are.
+    pub fn metrics(&mut self) -> AllCheckMetrics {
+        self.forget_metrics();
+        self.metrics.clone()
+    }
+
+    /// Forgets what checks have brought that are gone.
+    fn forget_metrics(&mut self) {
+        let checks = self.checked.iter().flat_map(|(check, members)| {
+            let labels = |member: &Checked| member.labels(check);
+            members.iter().map(labels)
+        });
+        self.metrics.retain(&checks.collect::<BTreeSet<_>>());
     }
 
     /// The checks of a real server of a virtual server, as `lb status` shows them.
@@ -195,11 +220,7 @@ fn has_steered_checks(config: &Config) -> bool {
 }
 
 /// The last check of a list is that which is timed: what a client sees of a server comes after what is below it.
-fn checked(
-    now: &Surroundings<'_>,
-    metrics: &mut AllCheckMetrics,
-) -> HashMap<Arc<Check>, Vec<Checked>> {
-    let before = metrics.take();
+fn checked(now: &Surroundings<'_>) -> HashMap<Arc<Check>, Vec<Checked>> {
     let mut checked = HashMap::<_, Vec<_>>::new();
     for virtual_server in &now.config.virtual_servers {
         let bound = virtual_server.bind.iter().map(|binding| {
@@ -213,16 +234,10 @@ fn checked(
         let last = virtual_server.health.checks.last();
         for (server, address) in bound.chain(unbound) {
             for check in Check::all_of(server, address, virtual_server) {
-                let labels = CheckLabels {
-                    virtual_server: virtual_server.name.clone(),
-                    real_server: server.clone(),
-                    check: check.what.to_string(),
-                };
                 let member = Checked {
                     virtual_server: virtual_server.name.clone(),
                     real_server: server.clone(),
                     is_timed: Some(&check.what) == last,
-                    metrics: metrics.keep(labels, &before),
                 };
                 checked.entry(check).or_default().push(member);
             }
@@ -251,9 +266,7 @@ mod tests {
             network: &View::default(),
             last_known: &LastKnownLinks::default(),
         };
-        let checks: BTreeMap<_, _> = checked(&now, &mut AllCheckMetrics::default())
-            .into_iter()
-            .collect();
+        let checks: BTreeMap<_, _> = checked(&now).into_iter().collect();
         let checks = checks.into_iter().map(|(check, members)| {
             let members = members.into_iter().map(|member| {
                 let star = if member.is_timed { "*" } else { "" };

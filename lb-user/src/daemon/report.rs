@@ -101,10 +101,10 @@ impl Daemon {
     }
 
     /// What Prometheus is told now.
-    pub(super) fn metrics(&self) -> Snapshot {
+    pub(super) fn metrics(&mut self) -> Snapshot {
         Snapshot {
             status: self.status(),
-            checks: self.health.metrics().clone(),
+            checks: self.health.metrics(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What health checks have brought.
 
-use std::{collections::BTreeMap, mem};
+use std::collections::{BTreeMap, BTreeSet};
 
 use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
 
@@ -21,7 +21,7 @@ pub struct CheckLabels {
     pub check: String,
 }
 
-/// What checks of one kind have brought. Clones count together.
+/// What checks of one kind have brought.
 #[derive(Clone, Debug)]
 pub struct CheckMetrics {
     /// The right answer came.
@@ -46,8 +46,7 @@ impl Default for CheckMetrics {
 }
 
 impl CheckMetrics {
-    /// Counts an outcome.
-    pub fn record(&self, outcome: &Outcome) {
+    fn record(&self, outcome: &Outcome) {
         let counter = match outcome {
             Ok(latency) => {
                 self.latency.observe(latency.as_secs_f64());
@@ -60,21 +59,18 @@ impl CheckMetrics {
     }
 }
 
-/// What all checks have brought that there are.
+/// What all checks have brought.
 #[derive(Clone, Debug, Default)]
 pub struct AllCheckMetrics(pub BTreeMap<CheckLabels, CheckMetrics>);
 
 impl AllCheckMetrics {
-    /// Takes all out, for those that stay to be put back by [`Self::keep`].
-    #[must_use]
-    pub fn take(&mut self) -> Self {
-        mem::take(self)
+    /// Counts an outcome.
+    pub fn record(&mut self, labels: CheckLabels, outcome: &Outcome) {
+        self.0.entry(labels).or_default().record(outcome);
     }
 
-    /// Goes on with what was taken out of `before`, or from zero.
-    pub fn keep(&mut self, labels: CheckLabels, before: &Self) -> CheckMetrics {
-        let before = before.0.get(&labels).cloned();
-        let metrics = self.0.entry(labels);
-        metrics.or_insert(before.unwrap_or_default()).clone()
+    /// Forgets all checks but these.
+    pub fn retain(&mut self, checks: &BTreeSet<CheckLabels>) {
+        self.0.retain(|labels, _| checks.contains(labels));
     }
 }

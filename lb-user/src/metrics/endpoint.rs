@@ -17,7 +17,7 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::{sleep, timeout},
 };
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{MEDIA_TYPE, text};
 use crate::api::server;
@@ -52,7 +52,7 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses it. Then it listens where it did before.
+    /// If the kernel refuses it. Then it listens where it did before, if it still can.
     pub fn listen(&mut self, wanted: Option<SocketAddr>) -> io::Result<()> {
         let before = self.listener.as_ref().map(|(address, _)| *address);
         if before == wanted {
@@ -61,16 +61,14 @@ impl Endpoint {
         // First, because the addresses may overlap: 127.0.0.1:9179 and 0.0.0.0:9179.
         self.listener = None;
         let listener = wanted.map(bind).transpose();
-        match listener {
-            Ok(listener) => {
-                self.listener = listener;
-                Ok(())
-            }
-            Err(error) => {
-                self.listener = before.map(bind).transpose()?;
-                Err(error)
+        let outcome = listener.map(|listener| self.listener = listener);
+        if let (Err(_), Some(before)) = (&outcome, before) {
+            match bind(before) {
+                Ok(listener) => self.listener = Some(listener),
+                Err(error) => warn!("can't listen on {before} for metrics any more: {error}"),
             }
         }
+        outcome
     }
 
     /// Takes the next connection, and lets it be served.

@@ -40,7 +40,6 @@ fn snapshot() -> Snapshot {
         "daemon": { "version": "1.2.3", "started": 1_700_000_000 },
     });
     let mut checks = AllCheckMetrics::default();
-    let before = checks.take();
     let labels = CheckLabels {
         virtual_server: "shop".to_owned(),
         real_server: "web-1".to_owned(),
@@ -53,7 +52,7 @@ fn snapshot() -> Snapshot {
         Err(Failure::Unsent(String::new())),
     ] {
         // Two checks of one kind are counted together.
-        checks.keep(labels.clone(), &before).record(&outcome);
+        checks.record(labels.clone(), &outcome);
     }
     Snapshot {
         status: serde_json::from_value(status).unwrap(),
@@ -119,19 +118,15 @@ fn no_series_is_told_twice() {
 fn counters_of_a_check_that_stays_go_on() {
     let mut checks = snapshot().checks;
     let labels = checks.0.keys().next().unwrap().clone();
-    let before = checks.take();
-    assert_eq!(checks.keep(labels.clone(), &before).passed.get(), 2);
-    let before = checks.take();
-    checks.keep(
-        CheckLabels {
-            check: "arp".to_owned(),
-            ..labels.clone()
-        },
-        &before,
-    );
-    assert_eq!(checks.0.len(), 1, "the other one is gone");
-    let before = checks.take();
-    assert_eq!(checks.keep(labels, &before).passed.get(), 0);
+    let arp = CheckLabels {
+        check: "arp".to_owned(),
+        ..labels.clone()
+    };
+    checks.record(arp.clone(), &Err(Failure::Refused));
+    checks.retain(&BTreeSet::from([labels.clone()]));
+    assert_eq!(checks.0[&labels].passed.get(), 2);
+    checks.record(arp.clone(), &Err(Failure::Refused));
+    assert_eq!(checks.0[&arp].failed.get(), 1);
 }
 
 /// Name, type and labels of each metric.

@@ -193,7 +193,7 @@ fn metrics_agree_with_the_status_and_answer_what_dashboard_and_alerts_ask() {
     lb.wait_until("shop is up, closed was checked", |status| {
         let state = |name| named(&status["virtual_servers"], name)["state"].clone();
         let failed = r#"lb_check_results_total{virtual_server="closed",real_server="web-1",check="tcp",result="failed"}"#;
-        state("shop") == "up" && state("closed") == "down" && Scrape::new(&lab, LISTEN).value(failed) >= 3
+        state("shop") == "up" && state("closed") == "down" && Scrape::new(&lab, LISTEN).samples.get(failed) >= Some(&3.0)
     })
     .unwrap();
     lab.client()
