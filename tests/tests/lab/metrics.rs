@@ -292,7 +292,7 @@ fn counters_go_on_across_reloads_and_restarts() {
         lab.client()
             .http()
             .get((VIP, 80), 20)
-            .assert_all_succeeded()
+            .assert_all_succeeded();
     };
     let grew = |now: [u64; 3], before: [u64; 3]| {
         now.iter().zip(before).all(|(now, before)| *now >= before)
