@@ -9,6 +9,7 @@ pub mod dataplane;
 pub mod decapsulator;
 pub mod doctor;
 pub mod health;
+pub mod metrics;
 pub mod net;
 pub mod privileges;
 mod raw_socket;

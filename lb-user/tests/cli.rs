@@ -157,6 +157,7 @@ fn a_stop_finds_socket_and_pins_in_the_configuration() {
 )]
 #[case::vip_that_is_no_address(&["sessions", "--vip", "shop"], "invalid value 'shop' for '--vip <IP>'")]
 #[case::weight_too_large(&["bind", "shop", "web-1", "--weight", "1001"], "1001 is not in 0..=1000")]
+#[case::watch_without_pause(&["status", "--watch", "0"], "0 is not in 1..=86400")]
 #[case::contradiction(&["stop", "--config", "a", "--socket", "b"], "cannot be used with")]
 fn a_wrong_use_exits_with_2_and_says_how(#[case] arguments: &[&str], #[case] hint: &str) {
     let outcome = Cli::new().run(arguments).code(2).stdout("");
@@ -166,12 +167,30 @@ fn a_wrong_use_exits_with_2_and_says_how(#[case] arguments: &[&str], #[case] hin
 #[rstest]
 fn every_command_has_an_example(
     #[values(
-        "run", "check", "status", "sessions", "bind", "unbind", "stop", "decap", "doctor"
+        "run",
+        "check",
+        "status",
+        "top",
+        "sessions",
+        "bind",
+        "unbind",
+        "stop",
+        "decap",
+        "doctor",
+        "reload",
+        "trace",
+        "completions",
+        "man"
     )]
     command: &str,
 ) {
     let outcome = Cli::new().run(&[command, "--help"]).code(0).stderr("");
     outcome.stdout(contains("\nExample").and(contains(format!("\n  lb {command}"))));
+}
+
+#[test]
+fn a_live_view_without_a_terminal_is_refused() {
+    Cli::new().run_in_vain(&["top"], "lb top needs a terminal: use `lb status --watch`");
 }
 
 #[test]

@@ -39,6 +39,7 @@ use super::{
     sessions::Filter,
     trace::{self, Refusal},
 };
+use crate::metrics::Snapshot;
 
 /// For the daemon's user and group alone.
 const MODE: u32 = 0o660;
@@ -49,6 +50,8 @@ const BACKLOG: i32 = 1024;
 pub enum Request {
     /// How are things?
     Status(oneshot::Sender<Status>),
+    /// How are things, for Prometheus?
+    Metrics(oneshot::Sender<Snapshot>),
     /// Which sessions are there? The answer is an error's text, if the filter names what does not exist.
     Sessions(Filter, oneshot::Sender<Result<Lines, String>>),
     /// Apply the configuration file. The answer is what has changed, or why nothing has.

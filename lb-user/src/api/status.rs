@@ -13,10 +13,43 @@ pub struct Status {
     pub configuration: Configuration,
     /// In the order of the configuration file.
     pub virtual_servers: Vec<VirtualServer>,
+    /// Where their packets arrive, in the order of the configuration file.
+    pub interfaces: Vec<Interface>,
     /// Where their sessions are.
     pub session_table: SessionTable,
     /// Dropped packets, by reason.
     pub drops: BTreeMap<String, u64>,
+    /// How full the maps are that a larger configuration could fill, by name.
+    pub maps: BTreeMap<String, Fill>,
+    /// Who says this.
+    pub daemon: Daemon,
+}
+
+/// The daemon.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Daemon {
+    /// Of `lb`.
+    pub version: String,
+    /// When it started, in seconds since 1970.
+    pub started: u64,
+}
+
+/// An interface of the configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Whether the balancer is attached to it.
+    pub attached: bool,
+}
+
+/// How full a map is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Fill {
+    /// Entries in use.
+    pub entries: u32,
+    /// Entries that there are.
+    pub capacity: u32,
 }
 
 /// The configuration file, and what became of it.
@@ -41,6 +74,10 @@ pub struct SessionTable {
     pub capacity_v4: u32,
     /// How many IPv6 sessions it holds.
     pub capacity_v6: u32,
+    /// IPv4 sessions that were there when the table was last swept, closing ones among them.
+    pub sessions_v4: u64,
+    /// The same for IPv6.
+    pub sessions_v6: u64,
     /// What happened because there was no room or no time: how many sessions were `evicted`, and how many flows
     /// went `unrecorded`.
     #[serde(flatten)]
@@ -189,19 +226,24 @@ mod tests {
                 ..SessionTable::default()
             },
             drops: BTreeMap::from([("too_big".to_owned(), 1)]),
+            maps: BTreeMap::from([("bindings".to_owned(), Fill::default())]),
+            ..Status::default()
         })
         .unwrap();
         let virtual_server = &status["virtual_servers"][0];
         let real_server = &virtual_server["real_servers"][0];
         for (value, keys) in [
-            (&status, "configuration virtual_servers session_table drops"),
+            (
+                &status,
+                "configuration virtual_servers interfaces session_table drops maps daemon",
+            ),
             (
                 &status["configuration"],
                 "file applied_at reloads_applied reloads_refused error",
             ),
             (
                 &status["session_table"],
-                "capacity_v4 capacity_v6 evicted unrecorded",
+                "capacity_v4 capacity_v6 sessions_v4 sessions_v6 evicted unrecorded",
             ),
             (
                 virtual_server,
@@ -218,6 +260,8 @@ mod tests {
                 "kind target ok latency_us message",
             ),
             (&status["drops"], "too_big"),
+            (&status["maps"]["bindings"], "entries capacity"),
+            (&status["daemon"], "version started"),
         ] {
             for key in keys.split(' ') {
                 assert!(value.get(key).is_some(), "no {key} in {value:#}");

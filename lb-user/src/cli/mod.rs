@@ -12,6 +12,7 @@ mod run;
 mod sessions;
 mod status;
 mod stop;
+mod top;
 mod trace;
 mod unbind;
 
@@ -45,6 +46,7 @@ enum Command {
     Run(run::Run),
     Check(check::Check),
     Status(status::Status),
+    Top(top::Top),
     Sessions(sessions::Sessions),
     Bind(bind::Bind),
     Unbind(unbind::Unbind),
@@ -83,6 +85,7 @@ impl Cli {
             Command::Run(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Status(command) => command.run(),
+            Command::Top(command) => command.run(),
             Command::Sessions(command) => command.run(),
             Command::Bind(command) => command.run(),
             Command::Unbind(command) => command.run(),

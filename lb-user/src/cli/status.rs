@@ -1,45 +1,174 @@
 //! `lb status`
 
 use std::{
+    collections::BTreeMap,
     fmt::Write,
-    io::{self, Write as _},
+    io::{self, IsTerminal, Write as _},
+    net::IpAddr,
     time::Duration,
 };
 
+use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use clap::Args;
+use crossterm::{
+    cursor::MoveTo,
+    execute,
+    terminal::{self, Clear, ClearType, DisableLineWrap, EnableLineWrap},
+};
+use tokio::time::sleep;
 
 use super::{Socket, block_on, end_quietly};
 use crate::api::{
-    self, client,
-    status::{Check, Sessions, Traffic},
+    self,
+    client::{self, ClientError},
+    status::{Check, RealServer, Sessions, Traffic, VirtualServer},
 };
 
 /// Show virtual servers, their real servers, health, sessions and rates
+///
+/// What is down stands on top. Colours are for terminals alone; the environment variable NO_COLOR switches them off.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  lb status\n  lb status --json | jq .drops")]
+#[command(
+    after_help = "Examples:\n  lb status\n  lb status --watch 5\n  lb status --json | jq .drops"
+)]
 pub struct Status {
     #[command(flatten)]
     socket: Socket,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Show it again and again, every so many seconds (2, if it isn't said)
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "2",
+        value_parser = clap::value_parser!(u32).range(1..=86_400)
+    )]
+    watch: Option<u32>,
 }
 
 impl Status {
     /// Prints the status.
     pub fn run(self) -> Result<()> {
-        let status = block_on(async { Ok(client::status(&self.socket.socket).await?) })?;
-        let text = if self.json {
+        let printed = match self.watch {
+            None => block_on(async { self.print().await }),
+            Some(seconds) => block_on(self.watch(Duration::from_secs(seconds.into()))),
+        };
+        end_quietly(printed)
+    }
+
+    async fn print(&self) -> Result<()> {
+        let text = self.text().await?;
+        Ok(anstream::stdout().write_all(text.as_bytes())?)
+    }
+
+    /// Prints it in the place of the last one, and without a terminal below it. A daemon that is gone may come back.
+    async fn watch(&self, every: Duration) -> Result<()> {
+        let mut stdout = io::stdout();
+        let is_screen = stdout.is_terminal() && !self.json;
+        loop {
+            let text = self.text().await;
+            let mut text =
+                text.unwrap_or_else(|error| format!("{:#}\n", anyhow::Error::from(error)));
+            if is_screen {
+                let (_, rows) = terminal::size()?;
+                text = text
+                    .split_inclusive('\n')
+                    .take(usize::from(rows) - 1)
+                    .collect();
+                execute!(stdout, MoveTo(0, 0), Clear(ClearType::All), DisableLineWrap)?;
+            } else {
+                text.push('\n');
+            }
+            anstream::stdout().write_all(text.as_bytes())?;
+            if is_screen {
+                execute!(stdout, EnableLineWrap)?;
+            }
+            stdout.flush()?;
+            sleep(every).await;
+        }
+    }
+
+    async fn text(&self) -> Result<String, ClientError> {
+        let status = client::status(&self.socket.socket).await?;
+        Ok(if self.json {
             serde_json::to_string_pretty(&status)? + "\n"
         } else {
-            table(&status)
-        };
-        end_quietly(io::stdout().write_all(text.as_bytes()).map_err(Into::into))
+            problems(&status) + &table(&status)
+        })
     }
 }
 
+const BOLD: Style = Style::new().bold();
+const RED: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
+const YELLOW: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
+const GREEN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
+
+/// What is shown of a state, to be seen at first sight.
+fn style(state: &str) -> Style {
+    match state {
+        "up" => GREEN,
+        "draining" => YELLOW,
+        "down" => RED,
+        _ => Style::new(),
+    }
+}
+
+/// What somebody should look at, on top of all that is well; nothing, if there is nothing.
+fn problems(status: &api::Status) -> String {
+    let virtual_servers = status.virtual_servers.iter();
+    let virtual_servers = virtual_servers.map(|it| (it.name.as_str(), it.state == "down"));
+    let real_servers = status
+        .virtual_servers
+        .iter()
+        .flat_map(|it| &it.real_servers);
+    let real_servers = real_servers.map(|it| (it.name.as_str(), it.state == "down"));
+    let interfaces = status.interfaces.iter();
+    let interfaces = interfaces.map(|it| (it.name.as_str(), !it.attached));
+    let configuration = match &status.configuration.error {
+        None => String::new(),
+        Some(error) => format!("{RED}configuration not applied{RED:#}: {error}\n"),
+    };
+    let mut lines = [
+        configuration,
+        failing("virtual servers down", virtual_servers),
+        failing("real servers down", real_servers),
+        failing("interfaces without the balancer", interfaces),
+    ]
+    .concat();
+    if !lines.is_empty() {
+        lines.push('\n');
+    }
+    lines
+}
+
+/// So many names of what fails are listed.
+const MOST_NAMES: usize = 8;
+
+/// A line such as `2 of 5 real servers down: web-1, web-2`. One that fails anywhere fails.
+fn failing<'a>(what: &str, all: impl Iterator<Item = (&'a str, bool)>) -> String {
+    let mut by_name = BTreeMap::new();
+    for (name, fails) in all {
+        *by_name.entry(name).or_default() |= fails;
+    }
+    let failing = by_name.iter().filter(|&(_, &fails)| fails);
+    let names: Vec<_> = failing.map(|(&name, _)| name).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    let (count, all) = (names.len(), by_name.len());
+    let rest = match count.saturating_sub(MOST_NAMES) {
+        0 => String::new(),
+        rest => format!(" and {rest} more"),
+    };
+    let names = names[..count.min(MOST_NAMES)].join(", ");
+    format!("{RED}{count} of {all} {what}{RED:#}: {names}{rest}\n")
+}
+
 const COLUMNS: usize = 12;
+const STATE: usize = 2;
 
 /// Columns that line up, one line for each virtual server and below it one for each of its real servers.
 fn table(status: &api::Status) -> String {
@@ -51,28 +180,17 @@ fn table(status: &api::Status) -> String {
         .map(str::to_owned),
     ];
     for server in &status.virtual_servers {
-        let address = match server.vip {
-            std::net::IpAddr::V4(vip) => format!("{} {vip}:{}", server.protocol, server.port),
-            std::net::IpAddr::V6(vip) => format!("{} [{vip}]:{}", server.protocol, server.port),
-        };
-        let about = format!("{} {}", server.forward, server.predictor);
         let weight = String::new();
         rows.push(row(
             &server.name,
-            address,
+            address(server),
             &server.state,
             weight,
             &server.sessions,
             &server.traffic,
-            about,
+            format!("{} {}", server.forward, server.predictor),
         ));
         for real in &server.real_servers {
-            let about = match (real.sorry, real.reason.as_str()) {
-                (false, "") => checks(&real.checks),
-                (false, reason) => reason.to_owned(),
-                (true, "") => "sorry server".to_owned(),
-                (true, reason) => format!("sorry server: {reason}"),
-            };
             rows.push(row(
                 &format!("  {}", real.name),
                 real.address.to_string(),
@@ -80,28 +198,32 @@ fn table(status: &api::Status) -> String {
                 real.weight.to_string(),
                 &real.sessions,
                 &real.traffic,
-                about,
+                about(real),
             ));
         }
     }
     let widths: [usize; COLUMNS] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
     let mut table = String::new();
-    if let Some(error) = &status.configuration.error {
-        let _ = writeln!(table, "configuration not applied: {error}\n");
-    }
-    for row in &rows {
+    for (number, row) in rows.iter().enumerate() {
+        let is_header = number == 0;
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let number = (3..COLUMNS - 1).contains(&column);
-            let _ = if number {
+            let is_number = (3..COLUMNS - 1).contains(&column);
+            let style = if column == STATE {
+                style(cell)
+            } else {
+                Style::new()
+            };
+            let _ = if is_number {
                 write!(line, "{cell:>width$}  ")
             } else {
-                write!(line, "{cell:<width$}  ")
+                write!(line, "{style}{cell:<width$}{style:#}  ")
             };
         }
-        table.push_str(line.trim_end());
-        table.push('\n');
+        let style = if is_header { BOLD } else { Style::new() };
+        let line = line.trim_end();
+        let _ = writeln!(table, "{style}{line}{style:#}");
     }
     let events = status.session_table.events.iter();
     let lines = events.map(|(event, count)| ("sessions", event, count));
@@ -111,6 +233,30 @@ fn table(status: &api::Status) -> String {
         let _ = writeln!(table, "{what}, {how}: {count}");
     }
     table
+}
+
+/// Protocol, VIP and ports.
+pub(super) fn address(server: &VirtualServer) -> String {
+    let VirtualServer {
+        protocol,
+        vip,
+        port,
+        ..
+    } = server;
+    match vip {
+        IpAddr::V4(vip) => format!("{protocol} {vip}:{port}"),
+        IpAddr::V6(vip) => format!("{protocol} [{vip}]:{port}"),
+    }
+}
+
+/// Why a real server is down, else what its checks have brought.
+pub(super) fn about(real: &RealServer) -> String {
+    match (real.sorry, real.reason.as_str()) {
+        (false, "") => checks(&real.checks),
+        (false, reason) => reason.to_owned(),
+        (true, "") => "sorry server".to_owned(),
+        (true, reason) => format!("sorry server: {reason}"),
+    }
 }
 
 /// What each check of a real server has brought.
@@ -155,9 +301,11 @@ fn row(
 mod tests {
     use super::*;
 
-    #[test]
-    fn columns_line_up_and_reasons_follow() {
+    fn status() -> api::Status {
         let status = serde_json::from_value(serde_json::json!({
+            "configuration": {
+                "file": "/etc/lb/lb.yaml", "applied_at": 0, "reloads_applied": 0, "reloads_refused": 1, "error": "lb.yaml:1:1: bad",
+            },
             "virtual_servers": [
                 {
                     "name": "shop", "vip": "10.9.1.1", "protocol": "tcp", "port": [80, 443],
@@ -209,13 +357,27 @@ mod tests {
                     ],
                 },
             ],
+            "interfaces": [{ "name": "eth0", "attached": true }, { "name": "eth1", "attached": false }],
             "session_table": {
-                "capacity_v4": 1000, "capacity_v6": 1000, "evicted": 5, "unrecorded": 0,
+                "capacity_v4": 1000, "capacity_v6": 1000, "sessions_v4": 5, "sessions_v6": 0,
+                "evicted": 5, "unrecorded": 0,
             },
             "drops": { "no_real_server": 3, "too_big": 0 },
+            "maps": {},
+            "daemon": { "version": "0.1.0", "started": 1_700_000_000 },
         }));
+        status.unwrap()
+    }
+
+    /// As it is without a terminal.
+    fn plain(text: &str) -> String {
+        anstream::adapter::strip_str(text).to_string()
+    }
+
+    #[test]
+    fn columns_line_up_and_reasons_follow() {
         assert_eq!(
-            table(&status.unwrap()),
+            plain(&table(&status())),
             "\
 NAME         ADDRESS                    STATE  WEIGHT  ACTIVE  TOTAL  CPS  PACKETS  BYTES  PPS   BPS
 shop         tcp 10.9.1.1:[80, 443]     up               1200  98765   43     1234  56789   10  8000  l2dsr hash
@@ -228,5 +390,41 @@ sessions, evicted: 5
 dropped, no_real_server: 3
 "
         );
+    }
+
+    #[test]
+    fn what_is_down_stands_on_top() {
+        let mut status = status();
+        assert_eq!(
+            plain(&problems(&status)),
+            "\
+configuration not applied: lb.yaml:1:1: bad
+1 of 2 virtual servers down: a-long-name
+2 of 4 real servers down: sorry-2, web-1
+1 of 2 interfaces without the balancer: eth1
+
+"
+        );
+        let shop = &mut status.virtual_servers[0];
+        let web = shop.real_servers[0].clone();
+        shop.real_servers = (10..30)
+            .map(|n| RealServer {
+                name: format!("web-{n}"),
+                ..web.clone()
+            })
+            .collect();
+        let text = plain(&problems(&status));
+        let names = "sorry-2, web-10, web-11, web-12, web-13, web-14, web-15, web-16 and 13 more";
+        let line = format!("21 of 22 real servers down: {names}");
+        assert!(text.lines().any(|it| it == line), "{text}");
+        assert_eq!(problems(&api::Status::default()), "");
+    }
+
+    #[test]
+    fn states_have_colours() {
+        let text = table(&status());
+        for state in ["\x1b[31mdown \x1b[0m", "\x1b[32mup   \x1b[0m"] {
+            assert!(text.contains(state), "{text:?}");
+        }
     }
 }

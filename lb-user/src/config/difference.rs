@@ -15,6 +15,7 @@ pub fn difference(before: &Config, after: &Config) -> Vec<String> {
         json!({
             "pin_path": config.pin_path,
             "control": config.control,
+            "metrics": config.metrics,
             "limits": config.limits,
             "tunnel": config.tunnel,
         })

@@ -39,6 +39,7 @@ mod yaml;
 
 use std::fs::File;
 use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 pub use check::{
@@ -50,8 +51,8 @@ pub use interface_name::InterfaceName;
 pub use locked_file::{FileError, LockedFile};
 pub use mac::{MacAddress, MacAddressError};
 pub use model::{
-    Binding, Config, Control, Forward, Health, Interface, Limits, OnDown, OnUnknown, Predictor,
-    Protocol, RealServer, Session, SessionMode, Sticky, Tunnel, VirtualServer, XdpMode,
+    Binding, Config, Control, Forward, Health, Interface, Limits, Metrics, OnDown, OnUnknown,
+    Predictor, Protocol, RealServer, Session, SessionMode, Sticky, Tunnel, VirtualServer, XdpMode,
 };
 pub use ports::Ports;
 pub use prefix::prefix;
@@ -64,6 +65,9 @@ pub const DEFAULT_PIN_PATH: &str = "/sys/fs/bpf/lb";
 
 /// The `control.socket` of a file without one.
 pub const DEFAULT_SOCKET: &str = "/run/lb/lb.sock";
+
+/// The `metrics.listen` of a file with an empty section `metrics`.
+pub const DEFAULT_METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9179);
 
 /// A file's bytes.
 ///

@@ -1,7 +1,7 @@
 //! A validated configuration: what the rest of the daemon works from.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub struct Config {
     pub pin_path: PathBuf,
     /// How commands reach the daemon.
     pub control: Control,
+    /// `None`: nobody may ask for metrics.
+    pub metrics: Option<Metrics>,
     /// Sizes of the kernel's tables.
     pub limits: Limits,
     /// Outer headers of L3 DSR.
@@ -84,6 +86,13 @@ pub enum XdpMode {
 pub struct Control {
     /// Absolute path of the Unix socket.
     pub socket: PathBuf,
+}
+
+/// How Prometheus reaches the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Metrics {
+    /// The address and TCP port of the HTTP server; the port is not 0.
+    pub listen: SocketAddr,
 }
 
 /// Outer headers of L3 DSR.

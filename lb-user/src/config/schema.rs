@@ -59,7 +59,7 @@ pub struct File {
     pub interfaces: Option<Spanned<Vec<Spanned<Interface>>>>,
     pub pin_path: Option<Field<PinPath>>,
     pub control: Option<Control>,
-    pub metrics: Option<Spanned<Metrics>>,
+    pub metrics: Option<Metrics>,
     pub limits: Option<Limits>,
     pub tunnel: Option<Tunnel>,
     pub real_servers: Option<Named<RealServerEntry>>,
@@ -267,7 +267,9 @@ pub struct UdpCheck {
 impl FromValue for SocketAddr {
     fn from_value(value: &Value) -> Result<Self, String> {
         const EXPECTED: &str = "an address and port such as 127.0.0.1:9179";
-        let text = value.text(EXPECTED)?;
-        text.parse().map_err(|_| value.expected(EXPECTED))
+        let address = value.text(EXPECTED)?.parse().ok();
+        address
+            .filter(|address: &Self| address.port() != 0)
+            .ok_or_else(|| value.expected(EXPECTED))
     }
 }

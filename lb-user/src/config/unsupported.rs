@@ -5,19 +5,10 @@
 
 use std::fmt::Display;
 
-use serde_yaml::Spanned;
-
 use super::error::Diagnostics;
 use super::model;
-use super::schema::{File, Forward, Metrics, Predictor};
+use super::schema::{Forward, Predictor};
 use super::value::{Field, Word};
-
-/// Sections and keys of the whole file.
-pub fn file(file: &File, errors: &mut Diagnostics) {
-    if let Some(metrics) = &file.metrics {
-        self::metrics(metrics, errors);
-    }
-}
 
 /// The word, if it is right and can be done.
 pub fn forward(
@@ -58,9 +49,4 @@ fn supported<W: Copy + Display, T>(
         errors.add(field, format!("{key}: {word} is not supported yet"));
     }
     supported
-}
-
-fn metrics(metrics: &Spanned<Metrics>, errors: &mut Diagnostics) {
-    errors.add(metrics, "metrics is not supported yet");
-    errors.required(metrics, "metrics.listen", &metrics.value.listen);
 }

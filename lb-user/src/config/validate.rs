@@ -10,13 +10,13 @@ use serde_yaml::Spanned;
 use super::bindings::Servers;
 use super::error::{Diagnostic, Diagnostics};
 use super::interface_name::InterfaceName;
-use super::model::{Config, Control, Interface, Limits, Tunnel};
+use super::model::{Config, Control, Interface, Limits, Metrics, Tunnel};
 use super::path::{PinPath, SocketPath};
 use super::prefix::SourcePrefix;
 use super::real_servers::real_servers;
 use super::value::{Field, Number, Word};
 use super::virtual_servers::virtual_servers;
-use super::{DEFAULT_PIN_PATH, DEFAULT_SOCKET, schema, unsupported};
+use super::{DEFAULT_METRICS, DEFAULT_PIN_PATH, DEFAULT_SOCKET, schema};
 use crate::dataplane::Sizes;
 
 const MOST_INTERFACES: usize = Sizes::INTERFACES as usize;
@@ -27,11 +27,11 @@ const MOST_INTERFACES: usize = Sizes::INTERFACES as usize;
 /// Everything that is wrong with it, in the order of the file.
 pub fn config(file: &Spanned<schema::File>) -> Result<Config, Vec<Diagnostic>> {
     let mut errors = Diagnostics::default();
-    unsupported::file(&file.value, &mut errors);
     let interfaces = interfaces(file, &mut errors);
     let schema::File {
         pin_path,
         control,
+        metrics,
         limits,
         tunnel,
         ..
@@ -43,6 +43,11 @@ pub fn config(file: &Spanned<schema::File>) -> Result<Config, Vec<Diagnostic>> {
         .as_ref()
         .and_then(|control| errors.value("control.socket", &control.socket))
         .map_or(DEFAULT_SOCKET.into(), |SocketPath(path)| path.clone());
+    let metrics = metrics.as_ref().map(|metrics| Metrics {
+        listen: *errors
+            .value("metrics.listen", &metrics.listen)
+            .unwrap_or(&DEFAULT_METRICS),
+    });
     let limits = self::limits(
         limits.as_ref().unwrap_or(&schema::Limits::default()),
         &mut errors,
@@ -57,6 +62,7 @@ pub fn config(file: &Spanned<schema::File>) -> Result<Config, Vec<Diagnostic>> {
         interfaces,
         pin_path,
         control: Control { socket },
+        metrics,
         limits,
         tunnel,
         real_servers,

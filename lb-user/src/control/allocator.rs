@@ -50,6 +50,11 @@ impl Allocator {
         true
     }
 
+    /// How many indices are free.
+    pub fn free(&self) -> u32 {
+        self.free.values().sum()
+    }
+
     /// Gives a range back.
     ///
     /// # Panics
@@ -102,8 +107,10 @@ mod tests {
         assert!(!allocator.reserve(9, 3));
         assert!(!allocator.reserve(9, u32::MAX));
         assert!(allocator.reserve(7, 4));
+        assert_eq!(allocator.free(), 3);
         assert_eq!(allocator.allocate(3), Some(1));
         assert_eq!(allocator.allocate(1), None);
+        assert_eq!(allocator.free(), 0);
     }
 
     proptest! {

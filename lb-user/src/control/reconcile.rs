@@ -196,6 +196,32 @@ impl<P: Platform> Reconciler<P> {
         Some((slot.id, member.offset.into()))
     }
 
+    /// How many entries are in use, and how many there are, of the maps that can fill up.
+    pub fn fills(&self) -> [(&'static str, u32, u32); 4] {
+        let (tables, free) = (&self.tables, &self.state.free);
+        // Index 0 means "none".
+        let fill = |map, len: u32, free: &Allocator| (map, len - 1 - free.free(), len - 1);
+        [
+            (
+                "virtual_servers",
+                tables.virtual_servers.len(),
+                &free.virtual_servers,
+            ),
+            (
+                "real_servers",
+                tables.real_servers.len(),
+                &free.real_servers,
+            ),
+            ("bindings", tables.bindings.len(), &free.bindings),
+            (
+                "predictor_tables",
+                tables.predictor_tables.len(),
+                &free.table_blocks,
+            ),
+        ]
+        .map(|(map, len, free)| fill(map, len, free))
+    }
+
     /// Whether the maps say that a real server bound to a virtual server takes packets.
     pub fn is_up(&self, virtual_server: &str, real_server: &str) -> bool {
         let slot = self.slot(virtual_server);

@@ -23,6 +23,10 @@ pub struct Sweep {
     left: Vec<u32>,
     /// Sessions left in the last whole pass.
     counted: Vec<u32>,
+    /// Sessions left in this pass, of IPv4 and of IPv6.
+    left_by_family: [u64; 2],
+    /// Sessions left in the last whole pass, of IPv4 and of IPv6.
+    counted_by_family: [u64; 2],
     virtual_servers: VirtualServers,
 }
 
@@ -37,6 +41,8 @@ impl Sweep {
             passes: 0,
             left: vec![0; sizes.bindings as usize],
             counted: vec![0; sizes.bindings as usize],
+            left_by_family: [0; 2],
+            counted_by_family: [0; 2],
             virtual_servers: VirtualServers(HashMap::new()),
         }
     }
@@ -57,11 +63,17 @@ impl Sweep {
         self.counted[binding_counters as usize] = 0;
     }
 
+    /// Sessions of IPv4 and of IPv6 that the last whole pass has left.
+    pub const fn counted_by_family(&self) -> [u64; 2] {
+        self.counted_by_family
+    }
+
     /// Goes on with so many buckets. Whether that completed a pass. `now` is in ticks.
     pub fn step(&mut self, tables: &Tables, now: u32, buckets: u32) -> bool {
         let Self {
             next,
             left,
+            left_by_family,
             virtual_servers,
             ..
         } = self;
@@ -70,8 +82,12 @@ impl Sweep {
             let virtual_server = virtual_servers.get(tables, slot.state.virtual_server());
             let counters = virtual_server.and_then(|it| counters(tables, it, slot.state));
             let stays = virtual_server.is_some_and(|it| !is_over(slot.state, it, now));
+            let is_v6 = virtual_server.is_some_and(|it| !it.vip.is_ipv4());
             match counters {
-                Some(counters) if stays => left[counters as usize] += 1,
+                Some(counters) if stays => {
+                    left[counters as usize] += 1;
+                    left_by_family[usize::from(is_v6)] += 1;
+                }
                 Some(counters) if slot.free() && slot.state.is_active() => {
                     tables.sessions.end_active(counters);
                 }
@@ -97,6 +113,7 @@ impl Sweep {
             self.passes += 1;
             mem::swap(&mut self.left, &mut self.counted);
             self.left.fill(0);
+            self.counted_by_family = mem::take(&mut self.left_by_family);
         }
         completed
     }

@@ -1,6 +1,10 @@
 //! What the daemon does about health checks: it says what is to be checked, and follows what comes of it.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use anyhow::{Context, Result};
 use tokio::sync::{mpsc, watch};
@@ -15,6 +19,7 @@ use crate::{
         self, Check, Checks, Outcome, Outcomes, Path, Route, StartError, State, States,
         SteeredThread,
     },
+    metrics::{AllCheckMetrics, CheckLabels},
 };
 
 /// Health checks, from the daemon's side.
@@ -32,6 +37,7 @@ pub struct Health {
     states: States,
     /// Whom each check is for.
     checked: HashMap<Arc<Check>, Vec<Checked>>,
+    metrics: AllCheckMetrics,
 }
 
 /// A real server of a virtual server.
@@ -40,6 +46,16 @@ struct Checked {
     real_server: String,
     /// Whether the latency of this check is what `response_time` goes by.
     is_timed: bool,
+}
+
+impl Checked {
+    fn labels(&self, check: &Check) -> CheckLabels {
+        CheckLabels {
+            virtual_server: self.virtual_server.clone(),
+            real_server: self.real_server.clone(),
+            check: check.what.to_string(),
+        }
+    }
 }
 
 impl Health {
@@ -58,6 +74,7 @@ impl Health {
             outcomes,
             states: States::default(),
             checked: HashMap::new(),
+            metrics: AllCheckMetrics::default(),
         })
     }
 
@@ -92,6 +109,8 @@ impl Health {
     /// # Errors
     /// Those of the kernel: it is too old, or has no veth devices.
     pub fn prepare(&mut self, config: &Config) -> Result<()> {
+        // It may be that nobody ever asks for them.
+        self.forget_metrics();
         if self.steered.is_none() && config.has_checks_by_data_path() {
             let thread = self
                 .thread
@@ -146,10 +165,10 @@ impl Health {
         (check, outcome): (Arc<Check>, Outcome),
         response_times: &mut AllResponseTimes,
     ) -> bool {
-        if let Ok(latency) = outcome {
-            let members = self.checked.get(&check).into_iter().flatten();
-            for member in members.filter(|member| member.is_timed) {
-                response_times.record(&member.virtual_server, &member.real_server, latency);
+        for member in self.checked.get(&check).into_iter().flatten() {
+            self.metrics.record(member.labels(&check), &outcome);
+            if let (true, Ok(latency)) = (member.is_timed, &outcome) {
+                response_times.record(&member.virtual_server, &member.real_server, *latency);
             }
         }
         self.states.record(&check, outcome)
@@ -163,6 +182,21 @@ impl Health {
     /// What the checks say.
     pub const fn states(&self) -> &States {
         &self.states
+    }
+
+    /// What the checks have brought that there are.
+    pub fn metrics(&mut self) -> AllCheckMetrics {
+        self.forget_metrics();
+        self.metrics.clone()
+    }
+
+    /// Forgets what checks have brought that are gone.
+    fn forget_metrics(&mut self) {
+        let checks = self.checked.iter().flat_map(|(check, members)| {
+            let labels = |member: &Checked| member.labels(check);
+            members.iter().map(labels)
+        });
+        self.metrics.retain(&checks.collect::<BTreeSet<_>>());
     }
 
     /// The checks of a real server of a virtual server, as `lb status` shows them.

@@ -59,6 +59,11 @@ impl Interfaces {
         self.follow(new, pins, config);
     }
 
+    /// Whether the program is attached to an interface of this name.
+    pub fn is_attached(&self, interface: &str) -> bool {
+        self.attachments.is_attached(interface)
+    }
+
     /// Lets the interfaces of the configuration answer for its VIPs, and takes the program off all others.
     pub fn settle(
         &mut self,

@@ -21,7 +21,7 @@ use std::{
     net::IpAddr,
     path::Path,
     rc::Rc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result};
@@ -60,6 +60,7 @@ use crate::{
     dataplane::{CounterMaps, Pins, Program, Sizes, attach, load},
     doctor,
     health::{StartError, SteeredThread},
+    metrics::Endpoint,
     net::{self, Targets, Unreachable, View},
     privileges,
 };
@@ -85,10 +86,13 @@ pub async fn run(config_path: &Path) -> Result<()> {
     let listener = server::listen(&socket)
         .with_context(|| format!("can't listen on control.socket {}", socket.display()))?;
     let outcome = async {
-        let pins = claim.pins().clone();
-        let mut daemon = Daemon::start(config_path, config_bytes, config, pins, steered).await?;
-        claim.keep();
         let (requests, incoming) = mpsc::channel(16);
+        let mut endpoint = Endpoint::new(requests.clone());
+        listen_for_metrics(&mut endpoint, &config)?;
+        let pins = claim.pins().clone();
+        let mut daemon =
+            Daemon::start(config_path, config_bytes, config, pins, steered, endpoint).await?;
+        claim.keep();
         tokio::spawn(server::serve(listener, requests));
         info!(version = env!("CARGO_PKG_VERSION"), "running");
         daemon.supervisor.ready();
@@ -132,6 +136,8 @@ impl Events {
 struct Daemon {
     reloads: Reloads,
     config: Rc<Config>,
+    started: SystemTime,
+    endpoint: Endpoint,
     targets: watch::Sender<Targets>,
     network: watch::Receiver<View>,
     health: Health,
@@ -160,6 +166,7 @@ impl Daemon {
         config: Config,
         pins: Pins,
         steered: Result<SteeredThread, StartError>,
+        endpoint: Endpoint,
     ) -> Result<Self> {
         let (targets, receiver) = watch::channel(targets(&config, &[]));
         let network = net::watch(receiver).await?;
@@ -177,6 +184,8 @@ impl Daemon {
         let mut daemon = Self {
             reloads: Reloads::new(config_path, config_bytes)?,
             config: Rc::new(config),
+            started: SystemTime::now(),
+            endpoint,
             targets,
             network,
             health: Health::start(sizes.real_servers, steered)?,
@@ -232,8 +241,10 @@ impl Daemon {
                 _ = events.sweep.tick() => self.sweep(),
                 () = yield_now(), if !self.drops.is_empty() => self.drop_some(),
                 () = events.watchdog.feed() => {}
+                () = self.endpoint.accept() => {}
                 Some(request) = incoming.recv() => match request {
                     Request::Status(answer) => drop(answer.send(self.status())),
+                    Request::Metrics(answer) => drop(answer.send(self.metrics())),
                     Request::Sessions(filter, answer) => drop(answer.send(self.sessions(&filter))),
                     Request::Reload(answer) => drop(answer.send(self.reload())),
                     Request::DropSessions(request, answer) => self.drop_sessions(request, answer),
@@ -392,6 +403,17 @@ impl Daemon {
         info!("forwarding ended");
         Ok(())
     }
+}
+
+/// Listens where `config` says.
+fn listen_for_metrics(endpoint: &mut Endpoint, config: &Config) -> Result<()> {
+    let Some(metrics) = config.metrics else {
+        return Ok(endpoint.listen(None)?);
+    };
+    let listen = metrics.listen;
+    endpoint
+        .listen(Some(listen))
+        .with_context(|| format!("can't listen on metrics.listen {listen}"))
 }
 
 /// Whose MAC addresses are needed.

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Result, bail, ensure};
 use tracing::{error, info, warn};
 
-use super::{Daemon, config_file};
+use super::{Daemon, config_file, listen_for_metrics};
 use crate::{
     api::status,
     config::{self, Config, Limits, LoadError, difference},
@@ -140,6 +140,7 @@ impl Daemon {
         }
         // What may fail comes first, what takes something away last.
         self.health.prepare(&next)?;
+        listen_for_metrics(&mut self.endpoint, &next)?;
         let applied = self.attach(&next).and_then(|()| self.reconcile(&next));
         match applied {
             Ok(()) => {
@@ -150,6 +151,9 @@ impl Daemon {
                 let config = Rc::clone(&self.config);
                 let unbound = self.sessions.unbound(&self.reconciler, &config);
                 self.watch(&config, &unbound);
+                if let Err(error) = listen_for_metrics(&mut self.endpoint, &config) {
+                    warn!("{error:#}");
+                }
             }
         }
         if let Err(error) = self.settle_interfaces() {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    time::{Duration, Instant},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use aya::maps::MapError;
@@ -18,11 +18,15 @@ use crate::{
     api::{
         server::Lines,
         sessions::Filter,
-        status::{RealServer, SessionTable, Sessions, Status, Traffic, VirtualServer},
+        status::{
+            self, Fill, Interface, RealServer, SessionTable, Sessions, Status, Traffic,
+            VirtualServer,
+        },
     },
     config,
     control::{Desired, State, desired::Member},
     health,
+    metrics::Snapshot,
 };
 
 impl Daemon {
@@ -65,15 +69,42 @@ impl Daemon {
         let drops = unless_unreadable("drop_counters", maps.drops());
         let events = unless_unreadable("session_events", maps.session_events());
         let limits = &self.config.limits;
+        let [sessions_v4, sessions_v6] = self.sessions.counted_by_family();
+        let interfaces = self.config.interfaces.iter().map(|it| Interface {
+            name: it.name.clone(),
+            attached: self.interfaces.is_attached(&it.name),
+        });
+        let fills = self.reconciler.fills().into_iter();
+        let fills = fills.map(|(map, entries, capacity)| {
+            let fill = Fill { entries, capacity };
+            (map.to_owned(), fill)
+        });
+        let started = self.started.duration_since(UNIX_EPOCH);
         Status {
             configuration: self.reloads.status(),
             virtual_servers: virtual_servers.collect(),
+            interfaces: interfaces.collect(),
             session_table: SessionTable {
                 capacity_v4: limits.sessions,
                 capacity_v6: limits.sessions_v6,
+                sessions_v4,
+                sessions_v6,
                 events: by_name(events, SessionEvent::name),
             },
             drops: by_name(drops, DropReason::name),
+            maps: fills.collect(),
+            daemon: status::Daemon {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                started: started.unwrap_or_default().as_secs(),
+            },
+        }
+    }
+
+    /// What Prometheus is told now.
+    pub(super) fn metrics(&mut self) -> Snapshot {
+        Snapshot {
+            status: self.status(),
+            checks: self.health.metrics(),
         }
     }
 

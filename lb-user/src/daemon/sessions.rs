@@ -59,6 +59,11 @@ impl Sessions {
         self.sweep.counted(binding_counters)
     }
 
+    /// Sessions of IPv4 and of IPv6 when the table was swept last.
+    pub const fn counted_by_family(&self) -> [u64; 2] {
+        self.sweep.counted_by_family()
+    }
+
     /// The real servers that `config` neither binds nor has as sorry servers, and that may have sessions left.
     pub fn unbound<P: Platform>(
         &mut self,

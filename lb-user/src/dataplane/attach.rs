@@ -144,6 +144,13 @@ impl Attachments {
         }
     }
 
+    /// Whether the program is attached to an interface of this name.
+    pub fn is_attached(&self, interface: &str) -> bool {
+        let ifindex = nix::net::if_::if_nametoindex(interface);
+        let attached = self.links.get(interface);
+        attached.is_some_and(|attached| ifindex == Ok(attached.ifindex))
+    }
+
     /// Attaches the program to those of the interfaces that it can be attached to now, and warns of each other one
     /// once.
     pub fn follow(&mut self, program: &mut Program, pins: &Pins, interfaces: &[Interface]) {

@@ -1,6 +1,6 @@
 //! The counters, read from the kernel.
 
-use std::{io, thread, time::Duration};
+use std::{cell::RefCell, collections::HashMap, io, thread, time::Duration};
 
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuValues};
 use lb_common::{Counters, DropReason, SessionEvent};
@@ -11,9 +11,9 @@ use crate::control::{Platform, PlatformError};
 /// The counter maps.
 pub struct CounterMaps {
     /// By virtual-server id.
-    pub(super) virtual_servers: PerCpuArray<MapData, Words>,
+    pub(super) virtual_servers: CountersMap,
     /// By [`lb_common::Binding::counters`].
-    pub(super) bindings: PerCpuArray<MapData, Words>,
+    pub(super) bindings: CountersMap,
     /// By [`DropReason`].
     pub(super) drops: PerCpuArray<MapData, u64>,
     /// By [`SessionEvent`].
@@ -21,17 +21,24 @@ pub struct CounterMaps {
 }
 
 /// [`Counters`], as one CPU has them.
-type Words = [u64; size_of::<Counters>() / 8];
+pub(super) type Words = [u64; size_of::<Counters>() / 8];
+
+/// Counters that only grow, from when they were last set to zero.
+pub(super) struct CountersMap {
+    map: PerCpuArray<MapData, Words>,
+    /// The most sessions that were ever read, by index.
+    sessions: RefCell<HashMap<u32, u64>>,
+}
 
 impl CounterMaps {
     /// What a virtual server forwarded.
     pub fn virtual_server(&self, id: u32) -> Result<Counters, MapError> {
-        sum(&self.virtual_servers, id)
+        self.virtual_servers.read(id)
     }
 
     /// What went to a real server for one virtual server.
     pub fn binding(&self, index: u32) -> Result<Counters, MapError> {
-        sum(&self.bindings, index)
+        self.bindings.read(index)
     }
 
     /// How many packets were dropped, by reason.
@@ -66,14 +73,14 @@ impl CounterMaps {
     ) -> Result<(), MapError> {
         for [then, now] in virtual_servers {
             copy(
-                &former.virtual_servers,
+                &former.virtual_servers.map,
                 then,
-                &mut self.virtual_servers,
+                &mut self.virtual_servers.map,
                 now,
             )?;
         }
         for [then, now] in bindings {
-            copy(&former.bindings, then, &mut self.bindings, now)?;
+            copy(&former.bindings.map, then, &mut self.bindings.map, now)?;
         }
         for reason in 0..former.drops.len().min(self.drops.len()) {
             copy(&former.drops, reason, &mut self.drops, reason)?;
@@ -108,8 +115,33 @@ fn copy<T: aya::Pod>(
     to.set(now, from.get(&then, 0)?, 0)
 }
 
-fn sum(map: &PerCpuArray<MapData, Words>, index: u32) -> Result<Counters, MapError> {
-    let add = |sum: Counters, &words: &Words| {
+impl CountersMap {
+    pub(super) fn new(map: PerCpuArray<MapData, Words>) -> Self {
+        Self {
+            map,
+            sessions: RefCell::default(),
+        }
+    }
+
+    fn read(&self, index: u32) -> Result<Counters, MapError> {
+        let mut counters = sum(self.map.get(&index, 0)?.iter());
+        let mut sessions = self.sessions.borrow_mut();
+        let most = sessions.entry(index).or_default();
+        *most = grown(*most, counters.sessions);
+        counters.sessions = *most;
+        Ok(counters)
+    }
+
+    fn reset(&mut self, index: u32) -> Result<(), PlatformError> {
+        let zeros = vec![Words::default(); aya::util::nr_cpus().map_err(|(_, error)| error)?];
+        self.map.set(index, PerCpuValues::try_from(zeros)?, 0)?;
+        self.sessions.get_mut().remove(&index);
+        Ok(())
+    }
+}
+
+fn sum<'a>(cpus: impl Iterator<Item = &'a Words>) -> Counters {
+    cpus.fold(Counters::default(), |sum, &words| {
         let cpu: Counters = bytemuck::cast(words);
         Counters {
             packets: sum.packets + cpu.packets,
@@ -118,22 +150,22 @@ fn sum(map: &PerCpuArray<MapData, Words>, index: u32) -> Result<Counters, MapErr
             sessions: sum.sessions.wrapping_add(cpu.sessions),
             reserved: 0,
         }
-    };
-    Ok(map.get(&index, 0)?.iter().fold(Counters::default(), add))
+    })
 }
 
-fn reset(map: &mut PerCpuArray<MapData, Words>, index: u32) -> Result<(), PlatformError> {
-    let zeros = vec![Words::default(); aya::util::nr_cpus().map_err(|(_, error)| error)?];
-    Ok(map.set(index, PerCpuValues::try_from(zeros)?, 0)?)
+/// A session that two CPUs have begun at once is counted twice, and taken back at once; its CPUs may be read in between. Who
+/// computes rates would take the lesser number for a counter that began anew.
+fn grown(before: u64, read: u64) -> u64 {
+    read.cast_signed().max(before.cast_signed()).cast_unsigned()
 }
 
 impl Platform for CounterMaps {
     fn reset_virtual_server_counters(&mut self, id: u32) -> Result<(), PlatformError> {
-        reset(&mut self.virtual_servers, id)
+        self.virtual_servers.reset(id)
     }
 
     fn reset_binding_counters(&mut self, index: u32) -> Result<(), PlatformError> {
-        reset(&mut self.bindings, index)
+        self.bindings.reset(index)
     }
 
     /// Programs run inside RCU read-side sections, and `MEMBARRIER_CMD_GLOBAL` waits for an RCU grace period
@@ -148,5 +180,23 @@ impl Platform for CounterMaps {
             warn!("membarrier is not available ({error}): waiting 100 ms instead");
             thread::sleep(Duration::from_millis(100));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_back_makes_no_counter_fall() {
+        let cpu = |sessions: i64| -> Words { [10, 1000, sessions.cast_unsigned(), 0] };
+        let read = |cpus: &[Words]| sum(cpus.iter()).sessions;
+        // The second CPU takes back what the first one has counted twice.
+        assert_eq!(grown(0, read(&[cpu(6), cpu(0)])), 6);
+        assert_eq!(grown(6, read(&[cpu(6), cpu(-1)])), 6);
+        assert_eq!(grown(6, read(&[cpu(8), cpu(-1)])), 7);
+        // The first one was read before it counted.
+        assert_eq!(grown(0, read(&[cpu(0), cpu(-1)])), 0);
+        assert_eq!(sum([cpu(1), cpu(2)].iter()).packets, 20);
     }
 }

@@ -14,6 +14,7 @@ use lb_common::{
 
 use super::{
     Array, CounterMaps, LoadError, Pins, Sizes,
+    counters::CountersMap,
     layout::{self, Incompatible, MapLayout, Shape, UnknownLayout},
     object::{map_error, shape},
 };
@@ -92,7 +93,10 @@ pub struct Former {
 }
 
 /// The layout of the pinned maps, if they are of another layout or other sizes than are needed.
-pub(super) fn differing(pins: &Pins, sizes: &Sizes) -> Result<Option<&'static Layout>, LoadError> {
+///
+/// # Errors
+/// [`UnknownLayout`]; the kernel's.
+pub fn differing(pins: &Pins, sizes: &Sizes) -> Result<Option<&'static Layout>, LoadError> {
     let Some(layout) = layout_of(pins)? else {
         return Ok(None);
     };
@@ -148,8 +152,8 @@ impl Former {
             turns: array(pins, "turns")?,
             fragments: fragments(pins)?,
             counters: CounterMaps {
-                virtual_servers: per_cpu(pins, "virtual_server_counters")?,
-                bindings: per_cpu(pins, "binding_counters")?,
+                virtual_servers: CountersMap::new(per_cpu(pins, "virtual_server_counters")?),
+                bindings: CountersMap::new(per_cpu(pins, "binding_counters")?),
                 drops: per_cpu(pins, "drop_counters")?,
                 session_events: per_cpu(pins, "session_events")?,
             },

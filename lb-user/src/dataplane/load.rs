@@ -4,6 +4,7 @@ use std::{error::Error, io, path::PathBuf, sync::Arc};
 
 use super::{
     Array, CounterMaps, Object, Pins, Program, SessionTables, Sizes, Tables,
+    counters::CountersMap,
     former::{self, Former, Fragments},
     layout::{self, Incompatible, Interrupted, UnknownLayout},
     object::map_error,
@@ -126,8 +127,8 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
             }),
         },
         counters: CounterMaps {
-            virtual_servers: per_cpu(&mut balancer, "virtual_server_counters")?,
-            bindings: per_cpu(&mut balancer, "binding_counters")?,
+            virtual_servers: CountersMap::new(per_cpu(&mut balancer, "virtual_server_counters")?),
+            bindings: CountersMap::new(per_cpu(&mut balancer, "binding_counters")?),
             drops: per_cpu(&mut balancer, "drop_counters")?,
             session_events: per_cpu(&mut balancer, "session_events")?,
         },

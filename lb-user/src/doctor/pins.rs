@@ -8,7 +8,7 @@ use nix::sys::stat::{major, minor};
 use super::Finding;
 use crate::{
     config::Config,
-    dataplane::{PinError, Pins, Sizes, attach, layout, object},
+    dataplane::{PinError, Pins, Sizes, attach, former},
     net::View,
 };
 
@@ -42,13 +42,14 @@ pub fn examine(config: &Config, network: &View) -> Vec<Finding> {
     if fs::read_dir(pins.root()).is_ok() {
         let links = attach::check_links(&pins, network, &config.interfaces);
         findings.extend(links.err().map(|error| stopped(error.into())));
-        let maps = layout::maps(&Sizes::new(&config.limits));
-        let other = maps.iter().find_map(|map| {
-            let path = pins.map(map.name);
-            path.exists()
-                .then(|| object::check_shape(&path, map).err())?
-        });
-        findings.extend(other.map(|error| stopped(error.into())));
+        match former::differing(&pins, &Sizes::new(&config.limits)) {
+            Ok(None) => {}
+            Ok(Some(_)) => {
+                let message = "its maps are of other limits or another layout: lb run replaces them, and keeps the sessions";
+                findings.push(Finding::ok(&subject, message));
+            }
+            Err(error) => findings.push(stopped(error.into())),
+        }
     }
     findings
 }

@@ -46,6 +46,7 @@ fn the_shortest_file_has_the_defaults() {
             "interfaces": [{ "name": "eth0", "xdp": "auto" }],
             "pin_path": "/sys/fs/bpf/lb",
             "control": { "socket": "/run/lb/lb.sock" },
+            "metrics": null,
             "limits": {
                 "sessions": 1_000_000, "sessions_v6": 1_000_000, "sticky": 100_000,
                 "cps_per_cpu": 100_000, "virtual_servers": 4096, "real_servers": 4096,
@@ -54,6 +55,21 @@ fn the_shortest_file_has_the_defaults() {
             "real_servers": {},
             "virtual_servers": [],
         })
+    );
+}
+
+#[test]
+fn metrics_are_for_this_host_alone_unless_the_file_says_otherwise() {
+    let listen = |keys: &str| {
+        let config = parse(&format!("interfaces: [{{ name: eth0 }}]\n{keys}"));
+        config.metrics.map(|metrics| metrics.listen.to_string())
+    };
+    assert_eq!(listen(""), None);
+    assert_eq!(listen("metrics:"), None);
+    assert_eq!(listen("metrics: {}").unwrap(), "127.0.0.1:9179");
+    assert_eq!(
+        listen("metrics: { listen: '10.9.0.1:80' }").unwrap(),
+        "10.9.0.1:80"
     );
 }
 
@@ -68,6 +84,8 @@ interfaces:
 pin_path: /sys/fs/bpf/other
 control:
   socket: /run/other.sock
+metrics:
+  listen: "[::]:9999"
 limits:
   sessions: 16777216
   sessions_v6: 1
@@ -102,6 +120,7 @@ virtual_servers:
             "interfaces": [{ "name": "eth0", "xdp": "native" }, { "name": "eth1", "xdp": "generic" }],
             "pin_path": "/sys/fs/bpf/other",
             "control": { "socket": "/run/other.sock" },
+            "metrics": { "listen": "[::]:9999" },
             "limits": {
                 "sessions": 16_777_216, "sessions_v6": 1, "sticky": 2,
                 "cps_per_cpu": 100_000_000, "virtual_servers": 32767, "real_servers": 2,

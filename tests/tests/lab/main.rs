@@ -21,6 +21,7 @@ mod icmp;
 mod interfaces;
 mod l3dsr;
 mod lifecycle;
+mod metrics;
 mod mtu;
 mod neighbours;
 mod own_traffic;

@@ -30,6 +30,7 @@ impl Table {
         for (id, protocol, first_binding) in [(SHOP, TCP, 4), (DNS, UDP, 8)] {
             let entry = VirtualServer {
                 protocol,
+                vip: std::net::IpAddr::from([10, 9, 1, 1]).into(),
                 first_binding,
                 idle_timeout: 100,
                 sticky_timeout: 200,
@@ -114,6 +115,7 @@ fn a_closed_session_is_not_active_and_keeps_its_server_all_the_same() {
     table.session(SHOP, 0, Phase::Closing, NOW - 57);
     table.sweep();
     assert_eq!(table.counts(), (1, [0, 0, 0], [1, 0, 0]));
+    assert_eq!(table.sweep.counted_by_family(), [1, 0]);
 }
 
 #[test]
