@@ -55,6 +55,9 @@ pub fn package() -> Result<PathBuf> {
     )?;
     let documents = root.join("usr/share/doc/lb");
     install_all(&deploy.join("examples"), &documents.join("examples"), 0o644)?;
+    for directory in ["grafana", "prometheus"] {
+        install_all(&deploy.join(directory), &documents.join(directory), 0o644)?;
+    }
     for document in ["README.md", "ARCHITECTURE.md"] {
         install(
             &workspace::root().join(document),

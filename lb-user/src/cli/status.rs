@@ -69,15 +69,20 @@ impl Status {
         let mut stdout = io::stdout();
         let is_screen = stdout.is_terminal() && !self.json;
         loop {
-            let text = self.text().await;
-            let mut text =
-                text.unwrap_or_else(|error| format!("{:#}\n", anyhow::Error::from(error)));
+            let mut text = match self.text().await {
+                Ok(text) => text,
+                Err(error) if is_screen => format!("{:#}\n", anyhow::Error::from(error)),
+                Err(error) => {
+                    eprintln!("{:#}", anyhow::Error::from(error));
+                    sleep(every).await;
+                    continue;
+                }
+            };
             if is_screen {
+                // A serial console says that it has no rows.
                 let (_, rows) = terminal::size()?;
-                text = text
-                    .split_inclusive('\n')
-                    .take(usize::from(rows) - 1)
-                    .collect();
+                let rows = usize::from(rows).checked_sub(1).unwrap_or(usize::MAX);
+                text = text.split_inclusive('\n').take(rows).collect();
                 execute!(stdout, MoveTo(0, 0), Clear(ClearType::All), DisableLineWrap)?;
             } else {
                 text.push('\n');

@@ -5,6 +5,8 @@ use std::{
     io::{self, Write},
     os::unix::fs::{MetadataExt, fchown},
     path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -58,7 +60,7 @@ impl LockedFile {
         let lock = || {
             OpenOptions::new().write(true).open(&path)?;
             let directory = File::open(directory(&path))?;
-            Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
+            locked(directory)
         };
         let lock = lock().map_err(|error| failed(&path, error))?;
         Ok(Self {
@@ -126,6 +128,27 @@ impl LockedFile {
         // It is replaced, whether or not a crash would undo that.
         let _ = File::open(directory).and_then(|directory| directory.sync_all());
         Ok(true)
+    }
+}
+
+/// Waits for others who are about to change the file, but not for somebody who holds on to its directory.
+fn locked(mut directory: File) -> io::Result<Flock<File>> {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    const TRY_EVERY: Duration = Duration::from_millis(50);
+
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((same, Errno::EWOULDBLOCK)) if Instant::now() < deadline => directory = same,
+            Err((_, Errno::EWOULDBLOCK)) => {
+                return Err(io::Error::other(
+                    "another process has locked its directory (lslocks tells which)",
+                ));
+            }
+            Err((_, error)) => return Err(error.into()),
+        }
+        sleep(TRY_EVERY);
     }
 }
 

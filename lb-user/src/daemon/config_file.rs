@@ -13,6 +13,7 @@ use tokio::{
     sync::mpsc,
     time::{Duration, Instant, Interval, MissedTickBehavior, interval, sleep_until},
 };
+use tracing::warn;
 
 use crate::config;
 
@@ -33,7 +34,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
         if error.kind() == io::ErrorKind::PermissionDenied);
     match is_forbidden {
         true => bytes.context(
-            "the daemon reads only what its user may read, root, too: make the configuration root's, or readable for all",
+            "the daemon reads only what its user may read, root, too: make that user the configuration's owner, or let all read it",
         ),
         false => Ok(bytes?),
     }
@@ -48,35 +49,31 @@ pub struct ConfigFile {
     seen: Option<Stamp>,
     /// When the change that is under way began, and its last step.
     change: Option<(Instant, Instant)>,
-    _watcher: RecommendedWatcher,
+    _watcher: Option<RecommendedWatcher>,
 }
 
 /// What differs when a file has changed: device, inode, size, and the time of the last change with its nanoseconds.
 type Stamp = (u64, u64, u64, i64, i64);
 
 impl ConfigFile {
-    /// Starts to watch.
-    pub fn watch(path: &Path) -> notify::Result<Self> {
+    /// Starts to watch. Where the kernel has no watches left, looking has to do.
+    pub fn watch(path: &Path) -> Self {
         let (sender, events) = mpsc::channel(1);
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            let read_only =
-                matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(_)));
-            if !read_only {
-                // A change that waits to be seen stands for this one, too.
-                let _ = sender.try_send(());
-            }
-        })?;
-        watcher.watch(&directory(path), RecursiveMode::NonRecursive)?;
+        let watcher = watcher(&directory(path), sender);
+        let watcher = watcher.inspect_err(|error| {
+            let path = path.display();
+            warn!("can't watch {path} ({error}): its changes are seen within a second");
+        });
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Self {
+        Self {
             path: path.to_owned(),
             events,
             look,
             seen: stamp(path),
             change: None,
-            _watcher: watcher,
-        })
+            _watcher: watcher.ok(),
+        }
     }
 
     /// Returns when the file may have changed and is quiet. Cancelled, it forgets nothing.
@@ -117,6 +114,18 @@ impl ConfigFile {
     }
 }
 
+fn watcher(directory: &Path, events: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        let read_only = matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(_)));
+        if !read_only {
+            // A change that waits to be seen stands for this one, too.
+            let _ = events.try_send(());
+        }
+    })?;
+    watcher.watch(directory, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
+
 /// `None` if there is no file.
 fn stamp(path: &Path) -> Option<Stamp> {
     let it = fs::metadata(path).ok()?;
@@ -145,7 +154,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lb.yaml");
         fs::write(&path, "old").unwrap();
-        let file = ConfigFile::watch(&path).unwrap();
+        let file = ConfigFile::watch(&path);
         (directory, path, file)
     }
 

@@ -33,19 +33,21 @@ impl Interfaces {
         Ok(())
     }
 
-    /// As [`Self::attach`], to those where no program of an earlier daemon is.
+    /// As [`Self::attach`], to those where no program of an earlier daemon is. Whether there are any.
     pub fn attach_new(
         &mut self,
         balancer: &mut Program,
         pins: &Pins,
         config: &Config,
-    ) -> Result<()> {
+    ) -> Result<bool> {
+        let mut attached = false;
         for interface in &config.interfaces {
             if !pins.link(&interface.name).exists() {
                 self.attachments.attach(balancer, pins, interface)?;
+                attached = true;
             }
         }
-        Ok(())
+        Ok(attached)
     }
 
     /// As [`Self::attach`], to those that are there.

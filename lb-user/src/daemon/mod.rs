@@ -96,6 +96,8 @@ pub async fn run(config_path: &Path) -> Result<()> {
         tokio::spawn(server::serve(listener, requests));
         info!(version = env!("CARGO_PKG_VERSION"), "running");
         daemon.supervisor.ready();
+        // It may have changed before it was watched.
+        daemon.reload_if_changed();
         daemon.serve(&mut events, incoming).await
     };
     let outcome = outcome.await;
@@ -124,8 +126,7 @@ impl Events {
             reload: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            config_file: ConfigFile::watch(config_path)
-                .with_context(|| format!("can't watch {}", config_path.display()))?,
+            config_file: ConfigFile::watch(config_path),
             sample,
             sweep,
             watchdog: Watchdog::new(),
@@ -413,7 +414,12 @@ fn listen_for_metrics(endpoint: &mut Endpoint, config: &Config) -> Result<()> {
     let listen = metrics.listen;
     endpoint
         .listen(Some(listen))
-        .with_context(|| format!("can't listen on metrics.listen {listen}"))
+        .with_context(|| match listen.port() {
+            1..1024 => format!(
+                "can't listen on metrics.listen {listen}: lb gives up the right to ports below 1024"
+            ),
+            _ => format!("can't listen on metrics.listen {listen}"),
+        })
 }
 
 /// Whose MAC addresses are needed.

@@ -22,8 +22,8 @@ const LOGGED_CHANGES: usize = 50;
 /// The configuration file, and how its reloads went.
 pub struct Reloads {
     file: PathBuf,
-    /// What was last looked at, good or bad.
-    bytes: Vec<u8>,
+    /// What was last looked at, good or bad; `None` if it couldn't be read.
+    bytes: Option<Vec<u8>>,
     applied: u64,
     refused: u64,
     applied_at: SystemTime,
@@ -39,7 +39,7 @@ impl Reloads {
     pub fn new(file: &Path, bytes: Vec<u8>) -> io::Result<Self> {
         Ok(Self {
             file: std::path::absolute(file)?,
-            bytes,
+            bytes: Some(bytes),
             applied: 0,
             refused: 0,
             applied_at: SystemTime::now(),
@@ -63,10 +63,10 @@ impl Reloads {
 impl Daemon {
     pub(super) fn reload_if_changed(&mut self) {
         let is_new = match config::read(&self.reloads.file) {
-            Ok(bytes) => bytes != self.reloads.bytes,
+            Ok(bytes) => self.reloads.bytes != Some(bytes),
             // A file that is gone for a moment is being replaced.
-            Err(LoadError::Read { error, .. }) => error.kind() != io::ErrorKind::NotFound,
-            Err(_) => true,
+            Err(LoadError::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(_) => self.reloads.bytes.is_some(),
         };
         if is_new {
             let _ = self.reload();
@@ -101,9 +101,13 @@ impl Daemon {
     }
 
     fn try_reload(&mut self) -> Result<Vec<String>> {
-        self.reloads.bytes = config_file::read(&self.reloads.file)?;
+        self.reloads.bytes = None;
+        let bytes = self
+            .reloads
+            .bytes
+            .insert(config_file::read(&self.reloads.file)?);
         let file_name = self.reloads.file.display().to_string();
-        let next = Config::from_bytes(&file_name, &self.reloads.bytes)?;
+        let next = Config::from_bytes(&file_name, bytes)?;
         let changes = difference(&self.config, &next);
         for (setting, same) in [
             ("pin_path", next.pin_path == self.config.pin_path),

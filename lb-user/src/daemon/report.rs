@@ -318,8 +318,8 @@ fn tell(
         }
     };
     match reason {
-        Some(reason) => warn!(virtual_server, real_server, "down{lasted}: {reason}"),
-        None => info!(virtual_server, real_server, "{state}{lasted}"),
+        Some(reason) => warn!(%virtual_server, %real_server, "down{lasted}: {reason}"),
+        None => info!(%virtual_server, %real_server, "{state}{lasted}"),
     }
     told
 }

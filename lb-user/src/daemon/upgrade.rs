@@ -59,10 +59,10 @@ impl Upgrade {
         let (tables, counters) = reconciler.parts_mut();
         let mut handover = Handover::new(&self.former, tables);
         handover.copy(now(), !self.is_whole);
-        // What may fail comes before packets use the new maps.
-        interfaces.attach_new(balancer, pins, config)?;
+        // What may fail comes before the packets of links that are pinned use the new maps.
+        let in_use = interfaces.attach_new(balancer, pins, config)?;
         if self.is_whole {
-            handover.copy(now(), false);
+            handover.copy(now(), in_use);
             handover.continue_counts(counters, &mut self.fragments)?;
             pins.replace_maps()?;
         }

@@ -217,7 +217,9 @@ impl Pins {
 
     /// Removes the maps whose place was taken.
     pub fn forget_former(&self) -> Result<(), PinError> {
-        remove_directory(&self.root.join(FORMER_MAPS))
+        // In one step: who is killed while they are removed one by one must not leave half of them for former maps.
+        self.rename(FORMER_MAPS, NEXT_MAPS)?;
+        remove_directory(&self.root.join(NEXT_MAPS))
     }
 
     /// Brings order into what a process left that ended while it replaced the maps.
@@ -226,7 +228,7 @@ impl Pins {
         if self.former().is_some() && next.exists() {
             return self.rename(NEXT_MAPS, MAPS);
         }
-        // No packet has ever used them.
+        // They were never in use, or are not any more.
         remove_directory(&next)
     }
 
@@ -246,7 +248,8 @@ impl Pins {
                 USUAL_PLACE,
                 Some("bpf"),
                 MsFlags::empty(),
-                None::<&str>,
+                // As systemd does it: without, anybody may pin there.
+                Some("mode=0700"),
             )
             .map_err(|errno| {
                 failed("mount a BPF file system at", Path::new(USUAL_PLACE))(errno.into())

@@ -50,10 +50,12 @@ pub fn findings(interface: &Interface, device: Option<&Device>) -> Vec<Finding> 
             ));
         }
     }
+    // A driver that runs the program has seen to it, whatever it says (drivers/net/virtio_net.c, `virtnet_xdp_set`).
+    let runs_now = known.xdp.is_some_and(|xdp| !xdp.generic);
     for (feature, title, option) in MERGING {
-        if device.has(feature) {
+        if device.has(feature) && !runs_now {
             warn(format!(
-                "{title} is on: it merges packets, which then are too large to be forwarded, and drivers may refuse XDP: ethtool -K {name} {option} off"
+                "{title} is on: it merges packets, which then are too large to be forwarded, and drivers may refuse XDP: before lb starts, ethtool -K {name} {option} off"
             ));
         }
     }

@@ -22,7 +22,7 @@ use self::device::Device;
 pub use self::finding::{Finding, Severity};
 use crate::{
     config::Config,
-    dataplane::Pins,
+    dataplane::{Pins, Sizes, former},
     net::{self, NetError, Targets, Unreachable, View},
 };
 
@@ -42,7 +42,9 @@ pub async fn examine(config: Option<&Config>) -> Result<Vec<Finding>, NetError> 
     };
     let network = network(config).await?;
     findings.extend(pins::examine(config, &network));
-    if !Pins::new(&config.pin_path).exist() {
+    let pins = Pins::new(&config.pin_path);
+    let replaces_maps = || former::differing(&pins, &Sizes::new(&config.limits));
+    if !pins.exist() || matches!(replaces_maps(), Ok(Some(_))) {
         findings.extend(memory::findings(&config.limits, &memory::Memory::ask()));
     }
     findings.extend(of_network(config, &network).await?);

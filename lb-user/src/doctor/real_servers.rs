@@ -6,7 +6,7 @@ use super::Finding;
 use crate::{
     config::Config,
     control::desired::{self, Link},
-    net::View,
+    net::{Interface, View},
 };
 
 /// Each binding's real server with the way of its packets, or why there is none.
@@ -45,7 +45,15 @@ pub fn too_narrow(config: &Config, network: &View) -> Vec<Finding> {
     let interface = |name: &String| network.interfaces.get(name);
     let served = config.interfaces.iter().map(|it| &it.name);
     let served: Vec<_> = served.filter_map(interface).collect();
-    let clients = served.iter().map(|it| it.mtu).max().unwrap_or_default();
+    let to_servers: BTreeSet<_> = links(config, network)
+        .filter_map(|(_, _, link)| Some(link.ok()?.ifindex))
+        .collect();
+    // Where there is an interface for each side, that of the real servers has room to spare.
+    let (inner, outer): (Vec<_>, Vec<_>) = served
+        .iter()
+        .partition(|interface| to_servers.contains(&interface.ifindex));
+    let side: Vec<&&Interface> = if outer.is_empty() { inner } else { outer };
+    let clients = side.iter().map(|it| it.mtu).max().unwrap_or_default();
     let name_of = |ifindex| {
         let mut interfaces = network.interfaces.iter();
         interfaces.find_map(|(name, it)| (it.ifindex == ifindex).then_some(name))
@@ -94,7 +102,7 @@ mod tests {
     use super::*;
     use crate::{
         doctor::finding::tests::config,
-        net::{Interface, NextHop, Unreachable, Way},
+        net::{NextHop, Unreachable, Way},
     };
 
     /// A network in which `a` is reached over an interface with this index and a way of this MTU.
@@ -156,6 +164,20 @@ mod tests {
         let words = "up to 1500 bytes, and 1480 fit on the way to a: raise its MTU of 1500 to 1520";
         assert!(found[0].contains(words), "{found:?}");
         assert_eq!(too_narrow(&config, &network(0, 1520)), []);
+    }
+
+    #[test]
+    fn links_to_real_servers_may_have_room_to_spare() {
+        let mut config = config("[]");
+        config.virtual_servers[0].forward = crate::config::Forward::L3dsr;
+        let second = crate::config::Interface {
+            name: "eth1".to_owned(),
+            ..config.interfaces[0].clone()
+        };
+        config.interfaces.push(second);
+        let mut network = network(1, 1540);
+        network.interfaces.get_mut("eth1").unwrap().mtu = 1540;
+        assert_eq!(too_narrow(&config, &network), []);
     }
 
     #[test]

@@ -4,9 +4,10 @@
 
 use std::{convert::Infallible, future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::Incoming,
+    body::{Bytes, Incoming},
     header::{ALLOW, CONTENT_TYPE},
     server::conn::http1,
     service::service_fn,
@@ -14,7 +15,8 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{Mutex, Semaphore, mpsc, oneshot},
+    task::spawn_blocking,
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
@@ -30,11 +32,14 @@ const REQUEST_TIME: Duration = Duration::from_secs(3);
 /// For a whole connection, which has one request.
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
 const BACKLOG: u32 = 64;
+/// Whose turn it is: with thousands of virtual servers the text takes time to make.
+type Turn = Arc<Mutex<()>>;
 
 /// Where the daemon listens, if it does.
 pub struct Endpoint {
     listener: Option<(SocketAddr, TcpListener)>,
     places: Arc<Semaphore>,
+    turn: Turn,
     requests: mpsc::Sender<server::Request>,
 }
 
@@ -44,6 +49,7 @@ impl Endpoint {
         Self {
             listener: None,
             places: Arc::new(Semaphore::new(CONNECTIONS)),
+            turn: Turn::default(),
             requests,
         }
     }
@@ -80,7 +86,7 @@ impl Endpoint {
         let place = places.acquire_owned().await.expect("nobody closes it");
         match listener.accept().await {
             Ok((stream, _)) => {
-                let connection = serve(stream, self.requests.clone());
+                let connection = serve(stream, self.requests.clone(), Arc::clone(&self.turn));
                 tokio::spawn(async move {
                     connection.await;
                     drop(place);
@@ -106,10 +112,10 @@ fn bind(address: SocketAddr) -> io::Result<(SocketAddr, TcpListener)> {
     Ok((address, socket.listen(BACKLOG)?))
 }
 
-async fn serve(stream: TcpStream, requests: mpsc::Sender<server::Request>) {
+async fn serve(stream: TcpStream, requests: mpsc::Sender<server::Request>, turn: Turn) {
     let service = service_fn(|request| {
-        let requests = requests.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &requests).await) }
+        let (requests, turn) = (&requests, &turn);
+        async move { Ok::<_, Infallible>(answer(&request, requests, turn).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -127,14 +133,15 @@ async fn serve(stream: TcpStream, requests: mpsc::Sender<server::Request>) {
 async fn answer(
     request: &Request<Incoming>,
     requests: &mpsc::Sender<server::Request>,
-) -> Response<String> {
+    turn: &Turn,
+) -> Response<Full<Bytes>> {
     let (status, header, body) = match (request.uri().path(), request.method()) {
-        ("/metrics", &Method::GET) => match metrics(requests).await {
+        ("/metrics", &Method::GET) => match metrics(requests, turn).await {
             Some(metrics) => (StatusCode::OK, (CONTENT_TYPE, MEDIA_TYPE), metrics),
             None => error(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping\n"),
         },
         ("/metrics", _) => {
-            let body = "metrics can only be read\n".to_owned();
+            let body = "metrics can only be read\n".into();
             (StatusCode::METHOD_NOT_ALLOWED, (ALLOW, "GET"), body)
         }
         _ => error(StatusCode::NOT_FOUND, "metrics are at /metrics\n"),
@@ -142,24 +149,23 @@ async fn answer(
     Response::builder()
         .status(status)
         .header(header.0, header.1)
-        .body(body)
+        .body(Full::new(body))
         .expect("a valid response")
 }
 
 fn error(
     status: StatusCode,
-    body: &str,
-) -> (
-    StatusCode,
-    (hyper::header::HeaderName, &'static str),
-    String,
-) {
-    (status, (CONTENT_TYPE, "text/plain"), body.to_owned())
+    body: &'static str,
+) -> (StatusCode, (hyper::header::HeaderName, &'static str), Bytes) {
+    (status, (CONTENT_TYPE, "text/plain"), body.into())
 }
 
-async fn metrics(requests: &mpsc::Sender<server::Request>) -> Option<String> {
+async fn metrics(requests: &mpsc::Sender<server::Request>, turn: &Turn) -> Option<Bytes> {
+    let _turn = turn.lock().await;
     let (sender, snapshot) = oneshot::channel();
     let request = server::Request::Metrics(sender);
     requests.send(request).await.ok()?;
-    Some(text(snapshot.await.ok()?))
+    let snapshot = snapshot.await.ok()?;
+    let text = spawn_blocking(|| text(snapshot)).await.ok()?;
+    Some(text.into())
 }

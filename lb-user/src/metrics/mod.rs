@@ -20,7 +20,7 @@ pub struct Snapshot {
     pub checks: AllCheckMetrics,
 }
 
-/// The media type of [`text`].
+/// The media type of [`text()`].
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The metrics in the text format of OpenMetrics, which is that of Prometheus and an end mark.

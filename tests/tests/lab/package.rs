@@ -157,6 +157,8 @@ fn a_package_is_installed_upgraded_while_it_forwards_and_removed() {
         "usr/share/man/man1/lb-status.1",
         "usr/share/bash-completion/completions/lb",
         "usr/share/doc/lb/examples/l2dsr.yaml",
+        "usr/share/doc/lb/grafana/lb.json",
+        "usr/share/doc/lb/prometheus/lb.rules.yml",
     ] {
         assert!(machine.file(file).exists(), "no {file}");
     }

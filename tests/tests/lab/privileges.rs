@@ -92,16 +92,29 @@ fn a_daemon_with_few_capabilities_does_all_of_its_work() {
 
     // A file of somebody else is refused when the daemon reloads, as when it starts.
     let file = lab.config_file();
-    let refused = || lab.log().matches("make the configuration root's").count();
+    let refused = || {
+        lab.log()
+            .matches("make that user the configuration's owner")
+            .count()
+    };
     chown(&file, Some(NOBODY), None).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     lb.signal(Signal::SIGHUP);
     wait_until("the file is refused", || refused() >= 1);
     get();
+    chown(&file, Some(0), None).unwrap();
+    lb.wait_until("the file is good again", |status| {
+        status["configuration"]["error"].is_null()
+    })
+    .unwrap();
+    chown(&file, Some(NOBODY), None).unwrap();
     lb.stop(Signal::SIGTERM).unwrap();
     let again = lab.lb("run --config {config}").unwrap();
     let error = String::from_utf8(again.stderr).unwrap();
-    assert!(error.contains("make the configuration root's"), "{error}");
+    assert!(
+        error.contains("make that user the configuration's owner"),
+        "{error}"
+    );
     chown(&file, Some(0), None).unwrap();
 
     let lb = Daemon::start(&lab, &checked).unwrap();

@@ -178,10 +178,15 @@ fn every_flow_is_listed_with_its_real_server_and_how_far_it_is() {
             assert_eq!(real_servers.sum::<u64>(), count, "{server:#}");
         }
     }
-    let table = json!({
-        "capacity_v4": 1_000_000, "capacity_v6": 1_000_000, "evicted": 0, "unrecorded": 0,
-    });
-    assert_eq!(status["session_table"], table);
+    let table = &status["session_table"];
+    for (key, count) in [
+        ("capacity_v4", 1_000_000),
+        ("capacity_v6", 1_000_000),
+        ("evicted", 0),
+        ("unrecorded", 0),
+    ] {
+        assert_eq!(table[key], count, "{table:#}");
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ const SERVICES: &str = "
 - {name: chat, vip: 10.9.1.1, protocol: tcp, port: 90, predictor: round_robin, session: {on_unknown: reset}, bind: [web]}
 - {name: chat6, vip: '2001:db8:9:1::1', protocol: tcp, port: 90, predictor: least_connection, session: {on_unknown: reset},
    slow_start: none, bind: [web6]}
-- {name: dns, vip: 10.9.1.1, protocol: udp, port: 53, predictor: round_robin, bind: [web]}
+- {name: dns, vip: 10.9.1.1, protocol: udp, port: 53, predictor: round_robin, bind: [web-1, web-2, web-3]}
 ";
 
 /// A configuration with tables for so many sessions, and for virtual and real servers in proportion.
@@ -127,6 +127,19 @@ fn nothing_is_lost_whatever_becomes_of_the_daemon() {
         .unwrap();
         lb.signal(Signal::SIGHUP);
         check(&lb, "a bad file");
+
+        lab.write_config(&small).unwrap();
+        for command in [
+            "reload",
+            "unbind dns web-1",
+            "bind dns web-1",
+            "trace --count 50",
+        ] {
+            let output = lab.lb(&format!("{command} --socket {{socket}}")).unwrap();
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success(), "lb {command}: {error}");
+            check(&lb, command);
+        }
 
         for (what, end, binary, config) in [
             ("a crash", Signal::SIGKILL, &this, &small),

@@ -269,7 +269,9 @@ fn fitting(cells: &[Vec<String>], room: u16) -> Vec<(usize, Constraint)> {
             (Width::Rest, _) => LEAST_REST,
             // It must not become wider with each sample.
             (_, "") => SAMPLES as u16,
-            _ => widest,
+            // One long word must leave room for the state.
+            (Width::Left, _) => widest.min(room / 2),
+            (Width::Right, _) => widest,
         }
     };
     let mut by_rank: Vec<_> = (0..COLUMNS.len()).collect();

@@ -82,13 +82,12 @@ impl Kernel {
         pins.create().expect("a BPF file system");
         let sizes = fixture::sizes(config);
         let mut loaded = load::load(&pins, &sizes).unwrap_or_else(|error| panic!("{error}"));
-        let fragments = loaded.balancer.take_map("fragments");
         let error_budget = loaded.balancer.take_map("error_budget");
         let reconciler = fixture::reconcile(loaded.tables, loaded.counters, config);
         Self {
             names: CounterNames::new(&reconciler, config),
             program: loaded.balancer,
-            fragments: fragments.try_into().expect("its layout"),
+            fragments: loaded.fragments,
             error_budget: error_budget.try_into().expect("its layout"),
             reconciler,
             sizes,
