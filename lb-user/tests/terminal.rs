@@ -3,7 +3,7 @@
 use std::{
     env,
     fs::{self, File},
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -203,8 +203,10 @@ fn a_status_that_is_watched_is_drawn_anew_and_survives_the_daemon() {
     let daemon = FakeDaemon::start(&socket);
 
     let mut piped = watch();
-    let mut child = piped.stdout(Stdio::piped()).spawn().unwrap();
+    let child = piped.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = child.spawn().unwrap();
     let output = child.stdout.take().unwrap();
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
     let piped = Running::new(child, output);
     // Without colours, and with a blank line in between.
     piped.wait_for("BPS\n\nNAME");
@@ -213,9 +215,11 @@ fn a_status_that_is_watched_is_drawn_anew_and_survives_the_daemon() {
     shown.wait_for("\x1b[1;1H\x1b[2J\x1b[?7l\x1b[1mNAME");
     shown.wait_for("\x1b[2J");
     drop(daemon);
-    for one in [&piped, &shown] {
-        one.wait_for("no lb daemon answers");
-    }
+    shown.wait_for("no lb daemon answers");
+    // Not among what somebody may want to parse.
+    let mut error = String::new();
+    errors.read_line(&mut error).unwrap();
+    assert!(error.contains("no lb daemon answers"), "{error}");
     let _daemon = FakeDaemon::start(&socket);
     for one in [&piped, &shown] {
         one.wait_for("NAME");
