@@ -92,6 +92,30 @@ pub enum Refusal {
     Failed(String),
 }
 
+/// One that began a session.
+#[cfg(test)]
+pub fn a_packet() -> Packet<'static> {
+    Packet {
+        time: "2026-11-22T01:15:07.123456789Z".into(),
+        interface: "eth0".into(),
+        cpu: 3,
+        length: 74,
+        packet: "tcp",
+        tcp_flags: Some("S".into()),
+        client: "10.9.0.100".parse().unwrap(),
+        client_port: Some(40_000),
+        vip: "10.9.1.1".parse().unwrap(),
+        port: Some(80),
+        verdict: "forwarded",
+        reason: None,
+        session: Some("new"),
+        virtual_server: Some("shop"),
+        real_server: Some("web-1"),
+        address: Some("10.9.0.11".parse().unwrap()),
+        bytes: "0200".into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{from_str, to_string};
@@ -101,25 +125,7 @@ mod tests {
     /// Programs of operators read these keys: more may come, none may go.
     #[test]
     fn a_packet_is_a_line_of_json_with_the_promised_keys() {
-        let packet = Line::Packet(Box::new(Packet {
-            time: "2026-11-22T01:15:07.123456789Z".into(),
-            interface: "eth0".into(),
-            cpu: 3,
-            length: 74,
-            packet: "tcp",
-            tcp_flags: Some("S".into()),
-            client: "10.9.0.100".parse().unwrap(),
-            client_port: Some(40_000),
-            vip: "10.9.1.1".parse().unwrap(),
-            port: Some(80),
-            verdict: "forwarded",
-            reason: None,
-            session: Some("new"),
-            virtual_server: Some("shop"),
-            real_server: Some("web-1"),
-            address: Some("10.9.0.11".parse().unwrap()),
-            bytes: "0200".into(),
-        }));
+        let packet = Line::Packet(Box::new(a_packet()));
         let line = to_string(&packet).unwrap();
         assert_eq!(
             line,

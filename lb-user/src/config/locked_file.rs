@@ -220,7 +220,7 @@ mod tests {
         fs::write(&path, "").unwrap();
         let write_one_more = || {
             let mut file = LockedFile::open(&path).unwrap();
-            let longer = [file.bytes(), b"x"].concat();
+            let longer = [file.bytes(), b"+"].concat();
             file.replace(&longer).unwrap();
         };
         std::thread::scope(|scope| {
@@ -228,7 +228,7 @@ mod tests {
                 scope.spawn(write_one_more);
             }
         });
-        assert_eq!(fs::read(&path).unwrap(), b"xxxxxxxx");
+        assert_eq!(fs::read(&path).unwrap(), b"++++++++");
     }
 
     #[test]

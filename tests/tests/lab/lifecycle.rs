@@ -5,7 +5,6 @@ use std::{
     os::unix::net::UnixListener,
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Duration,
 };
 
 use lb_tests::{Daemon, Lab, Report, named};
@@ -15,7 +14,8 @@ use rstest::rstest;
 use crate::{
     interfaces::xdp_mode,
     support::{
-        DNS, SHOP, StopAtEnd, VIP, VIP6, balance, balance_in_mode, lab, serve_http, serve_udp,
+        DNS, SHOP, StopAtEnd, VIP, VIP6, assert_nobody_answers, balance, balance_in_mode, lab,
+        serve_http, serve_udp,
     },
 };
 
@@ -148,12 +148,7 @@ fn lb_stop_leaves_nothing(#[case] running: bool) {
     assert!(lb.is_none_or(|lb| lb.wait().unwrap().success()));
     assert!(!lab.pin_path().exists());
     assert_eq!(xdp_mode(lab.balancer(), "eth0"), None);
-    let report = lab
-        .client()
-        .http()
-        .timeout(Duration::from_millis(500))
-        .get((VIP, 80), 1);
-    assert_eq!(report.replies.len(), 0);
+    assert_nobody_answers(&lab, (VIP, 80));
 
     // The client may be about to give up asking for the VIP's MAC address.
     lab.client().ip("neigh flush dev eth0");

@@ -18,7 +18,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::support::{SHOP, StopAtEnd, VIP, lab, serve_http};
+use crate::support::{SHOP, StopAtEnd, VIP, assert_nobody_answers, lab, serve_http};
 
 /// A machine whose file system is this one's as long as nobody writes, on the lab's balancer.
 struct Machine<'a> {
@@ -209,12 +209,7 @@ fn a_package_is_installed_upgraded_while_it_forwards_and_removed() {
 
     dpkg(&["--remove", "--no-triggers", "lb"]);
     drop(daemon);
-    let report = lab
-        .client()
-        .http()
-        .timeout(Duration::from_millis(500))
-        .get((VIP, 80), 1);
-    assert_eq!(report.replies.len(), 0);
+    assert_nobody_answers(&lab, (VIP, 80));
     assert!(!machine.file("usr/bin/lb").exists());
     assert!(!machine.file("sys/fs/bpf/lb").exists());
     assert!(config_file.exists());

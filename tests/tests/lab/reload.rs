@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     interfaces::xdp_mode,
-    support::{SHOP, StopAtEnd, VIP, balance, lab, serve_http},
+    support::{SHOP, StopAtEnd, VIP, assert_nobody_answers, balance, lab, serve_http},
 };
 
 /// The virtual server `shop` with these real servers.
@@ -227,12 +227,7 @@ fn a_virtual_server_comes_and_goes() {
 
     lab.write_config(&lab.config(&shop("web-1"))).unwrap();
     lb.wait_until("one virtual server", names(1)).unwrap();
-    let report = lab
-        .client()
-        .http()
-        .timeout(std::time::Duration::from_millis(500))
-        .get("10.9.1.2:81", 1);
-    assert_eq!(report.replies.len(), 0);
+    assert_nobody_answers(&lab, "10.9.1.2:81");
     lab.client()
         .http()
         .get((VIP, 80), 10)

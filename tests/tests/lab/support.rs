@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::ToSocketAddrs,
     sync::atomic::{AtomicBool, Ordering},
     thread::sleep,
     time::{Duration, Instant},
@@ -173,6 +174,14 @@ pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "not so in time: {what}");
         sleep(Duration::from_millis(10));
     }
+}
+
+/// The client gets nothing from there, not even a refusal.
+#[track_caller]
+pub fn assert_nobody_answers(lab: &Lab, to: impl ToSocketAddrs) {
+    let patience = Duration::from_millis(500);
+    let report = lab.client().http().timeout(patience).get(to, 1);
+    assert_eq!(report.replies.len(), 0, "somebody answered");
 }
 
 /// A counter of `lb status --json` or `lb decap --stats --json`.

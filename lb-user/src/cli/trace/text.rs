@@ -100,28 +100,11 @@ mod tests {
     use lb_common::{DropReason, TraceSession, TraceVerdict, TracedPacket};
 
     use super::*;
+    use crate::api::trace::a_packet;
 
     #[test]
     fn columns_line_up() {
-        let forwarded = Packet {
-            time: "2026-11-22T01:15:07.123456789Z".into(),
-            interface: "eth0".into(),
-            cpu: 3,
-            length: 74,
-            packet: "tcp",
-            tcp_flags: Some("S".into()),
-            client: "10.9.0.100".parse().unwrap(),
-            client_port: Some(40_000),
-            vip: "10.9.1.1".parse().unwrap(),
-            port: Some(80),
-            verdict: "forwarded",
-            reason: None,
-            session: Some("new"),
-            virtual_server: Some("shop"),
-            real_server: Some("web-1"),
-            address: Some("10.9.0.11".parse().unwrap()),
-            bytes: "0200".into(),
-        };
+        let forwarded = a_packet();
         let asked = Packet {
             packet: "neighbor",
             tcp_flags: None,
