@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::{
     config::Config,
-    dataplane::{Array, Attachments, Pins, Program},
+    dataplane::{Array, AttachError, Attachments, Pins, Program},
     net::{View, solicited::Memberships},
 };
 
@@ -56,9 +56,23 @@ impl Interfaces {
     }
 
     /// Puts a program in the place of another one, on each interface in one step, so that no packet is lost.
-    pub fn replace(&mut self, old: &mut Program, new: &mut Program, pins: &Pins, config: &Config) {
-        self.attachments.release(old);
-        self.follow(new, pins, config);
+    ///
+    /// # Errors
+    /// The kernel's, for an interface that keeps the old one, until [`Self::follow`]; others have the new one all the same.
+    pub fn replace(
+        &mut self,
+        old: &mut Program,
+        new: &mut Program,
+        pins: &Pins,
+        config: &Config,
+    ) -> Result<(), AttachError> {
+        let attached = self.attachments.release(old);
+        let interfaces = config.interfaces.iter();
+        let outcomes: Vec<_> = interfaces
+            .filter(|interface| attached.contains(&interface.name))
+            .map(|interface| self.attachments.attach(new, pins, interface))
+            .collect();
+        outcomes.into_iter().collect()
     }
 
     /// Whether the program is attached to an interface of this name.

@@ -18,7 +18,7 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 use tokio::{sync::oneshot, task::yield_now};
-use tracing::info;
+use tracing::{error, info};
 
 use super::{Daemon, session_list};
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
         sessions,
         trace::{Filter, Line, Packet, Refusal},
     },
-    dataplane::{Program, Sizes, TraceEvents, trace},
+    dataplane::{AttachError, Program, Sizes, TraceEvents, trace},
 };
 
 /// Events in an item: few enough that nobody waits for it.
@@ -65,8 +65,12 @@ impl Daemon {
         let (tracing, events) = trace::load(&self.pins, &sizes, in_kernel(filter))
             .map_err(|error| Refusal::Failed(format!("{:#}", anyhow::Error::from(error))))?;
         let (sender, client) = oneshot::channel();
-        let resting = self.exchange_balancer(tracing);
+        let (resting, outcome) = self.exchange_balancer(tracing);
         self.tracing = Some(Tracing { resting, client });
+        if let Err(error) = outcome {
+            self.end_trace();
+            return Err(Refusal::Failed(format!("{:#}", anyhow::Error::from(error))));
+        }
         info!("a trace begins");
         Ok(lines(events, sender))
     }
@@ -74,17 +78,22 @@ impl Daemon {
     /// Ends the trace, if there is one.
     pub(super) fn end_trace(&mut self) {
         if let Some(Tracing { resting, .. }) = self.tracing.take() {
-            self.exchange_balancer(resting);
+            let (_, outcome) = self.exchange_balancer(resting);
+            if let Err(error) = outcome {
+                let error = anyhow::Error::from(error);
+                error!("an interface goes on tracing until the network changes: {error:#}");
+            }
             info!("the trace has ended");
         }
     }
 
     /// Puts another program on the interfaces, and returns the one that was there.
-    fn exchange_balancer(&mut self, next: Program) -> Program {
+    fn exchange_balancer(&mut self, next: Program) -> (Program, Result<(), AttachError>) {
         let mut former = mem::replace(&mut self.balancer, next);
-        self.interfaces
-            .replace(&mut former, &mut self.balancer, &self.pins, &self.config);
-        former
+        let outcome =
+            self.interfaces
+                .replace(&mut former, &mut self.balancer, &self.pins, &self.config);
+        (former, outcome)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Attaches a program to interfaces, by links that are pinned and so outlive the process.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     error::Error,
     fs, io,
     path::{Path, PathBuf},
@@ -136,12 +136,14 @@ impl Attachments {
         Ok(())
     }
 
-    /// Lets go of all links. [`Self::attach`] then gives each its program anew.
-    pub fn release(&mut self, program: &mut Program) {
-        for (_, attached) in self.links.drain() {
+    /// Lets go of all links: the names of their interfaces. [`Self::attach`] then gives each its program anew.
+    pub fn release(&mut self, program: &mut Program) -> HashSet<String> {
+        let links = self.links.drain().map(|(name, attached)| {
             // The pin is what holds the link.
             let _ = program.xdp().detach(attached.link);
-        }
+            name
+        });
+        links.collect()
     }
 
     /// Whether the program is attached to an interface of this name.
