@@ -7,6 +7,7 @@ use std::{
     sync::atomic::Ordering,
 };
 
+use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
 use bytemuck::Zeroable;
 use lb_common::{
     Address, Binding, Counters, Name, RealServer, SessionKey, VirtualServer, protocol,
@@ -62,6 +63,35 @@ fn the_next_daemon_finds_what_an_earlier_one_left() {
     let beside = load::load(pins, &sizes(4)).unwrap();
     next.tables.bindings.set(4, BINDING);
     assert_eq!(beside.tables.bindings.get(4), BINDING);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn counters_are_the_same_one_by_one_and_all_at_once() {
+    let TestPins(pins) = &TestPins::new("counters");
+    let counters = load::load(pins, &sizes(4)).unwrap().counters;
+    let cpus = aya::util::nr_cpus().unwrap() as u64;
+    for (name, stride) in [
+        ("virtual_server_counters", 1000),
+        ("binding_counters", 2000),
+    ] {
+        let map = MapData::from_pin(pins.map(name)).unwrap();
+        let mut map = PerCpuArray::<_, [u64; 4]>::try_from(Map::PerCpuArray(map)).unwrap();
+        for index in 0..map.len() {
+            let first = stride * u64::from(index);
+            let of_cpus = (first..first + cpus).map(|count| [count, count * 100, count / 2, 0]);
+            let values = PerCpuValues::try_from(of_cpus.collect::<Vec<_>>()).unwrap();
+            map.set(index, values, 0).unwrap();
+        }
+    }
+    let indices = [7, 0, 3];
+    let one_by_one = |read: &dyn Fn(u32) -> Counters| indices.map(read).to_vec();
+    let virtual_servers = one_by_one(&|id| counters.virtual_server(id).unwrap());
+    assert_eq!(counters.virtual_servers(&indices).unwrap(), virtual_servers);
+    let bindings = one_by_one(&|index| counters.binding(index).unwrap());
+    assert_eq!(counters.bindings(&indices).unwrap(), bindings);
+    assert_ne!(bindings, virtual_servers);
+    assert_eq!(counters.bindings(&[]).unwrap(), []);
 }
 
 /// A virtual server with one real server, for sessions to belong to.

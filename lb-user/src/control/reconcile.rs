@@ -189,6 +189,17 @@ impl<P: Platform> Reconciler<P> {
         Some(slot.members.get(real_server)?.counters)
     }
 
+    /// The ids of all virtual servers.
+    pub fn virtual_server_ids(&self) -> impl Iterator<Item = u32> {
+        self.state.virtual_servers.values().map(|slot| slot.id)
+    }
+
+    /// The indices in `binding_counters` of all real servers that are bound to one.
+    pub fn all_binding_counters(&self) -> impl Iterator<Item = u32> {
+        let slots = self.state.virtual_servers.values();
+        slots.flat_map(|slot| slot.members.values().map(|member| member.counters))
+    }
+
     /// How sessions name a real server bound to a virtual server: by the virtual server's id, and an offset.
     pub fn session_binding(&self, virtual_server: &str, real_server: &str) -> Option<(u32, u32)> {
         let slot = self.slot(virtual_server)?;

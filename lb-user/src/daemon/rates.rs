@@ -4,8 +4,14 @@ use std::{collections::HashMap, time::Instant};
 
 use lb_common::Counters;
 
-/// What a counter belongs to: a virtual server, or a real server bound to it.
-pub type Counted = (String, Option<String>);
+/// What a counter belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Counted {
+    /// The virtual server with this id.
+    VirtualServer(u32),
+    /// The real server, bound to a virtual server, whose counters have this index.
+    Binding(u32),
+}
 
 /// What was counted in a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,9 +59,9 @@ impl Rates {
     }
 
     /// The rates at the last sample.
-    pub fn of(&self, key: &Counted) -> Rate {
+    pub fn of(&self, key: Counted) -> Rate {
         self.counted
-            .get(key)
+            .get(&key)
             .map(|&(_, rate)| rate)
             .unwrap_or_default()
     }
@@ -67,9 +73,7 @@ mod tests {
 
     use super::*;
 
-    fn key() -> Counted {
-        ("shop".to_owned(), None)
-    }
+    const KEY: Counted = Counted::VirtualServer(1);
 
     fn counters(packets: u64, bytes: u64, sessions: u64) -> Counters {
         Counters {
@@ -84,25 +88,25 @@ mod tests {
     fn a_rate_is_the_growth_between_two_samples() {
         let start = Instant::now();
         let mut rates = Rates::default();
-        rates.sample([(key(), counters(100, 10_000, 10))].into_iter(), start);
-        assert_eq!(rates.of(&key()), Rate::default());
+        rates.sample([(KEY, counters(100, 10_000, 10))].into_iter(), start);
+        assert_eq!(rates.of(KEY), Rate::default());
         let later = start + Duration::from_secs(2);
-        rates.sample([(key(), counters(300, 50_000, 16))].into_iter(), later);
+        rates.sample([(KEY, counters(300, 50_000, 16))].into_iter(), later);
         let expected = Rate {
             packets: 100,
             bits: 160_000,
             sessions: 3,
         };
-        assert_eq!(rates.of(&key()), expected);
+        assert_eq!(rates.of(KEY), expected);
     }
 
     #[test]
     fn a_counter_that_began_anew_has_no_rate() {
         let start = Instant::now();
         let mut rates = Rates::default();
-        rates.sample([(key(), counters(100, 10_000, 10))].into_iter(), start);
+        rates.sample([(KEY, counters(100, 10_000, 10))].into_iter(), start);
         let later = start + Duration::from_secs(1);
-        rates.sample([(key(), counters(5, 500, 1))].into_iter(), later);
-        assert_eq!(rates.of(&key()), Rate::default());
+        rates.sample([(KEY, counters(5, 500, 1))].into_iter(), later);
+        assert_eq!(rates.of(KEY), Rate::default());
     }
 }

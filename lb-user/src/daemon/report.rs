@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
-use aya::maps::MapError;
 use lb_common::{Counters, DropReason, SessionEvent};
 use tracing::{info, warn};
 
@@ -51,7 +50,8 @@ impl Daemon {
                 })
                 .collect();
             let active = real_servers.iter().map(|real| real.sessions.active).sum();
-            let (sessions, traffic) = self.counted((name.clone(), None), active);
+            let id = self.reconciler.virtual_server_id(name);
+            let (sessions, traffic) = self.counted(id.map(Counted::VirtualServer), active);
             VirtualServer {
                 name: name.clone(),
                 vip: server.vip,
@@ -117,8 +117,8 @@ impl Daemon {
     ) -> RealServer {
         let counters = self.reconciler.binding_counters(&virtual_server.name, name);
         let active = counters.map(|index| self.reconciler.tables().sessions.active(index));
-        let key = (virtual_server.name.clone(), Some(name.to_owned()));
-        let (sessions, traffic) = self.counted(key, active.unwrap_or_default());
+        let (sessions, traffic) =
+            self.counted(counters.map(Counted::Binding), active.unwrap_or_default());
         let is_sorry = virtual_server.sorry.as_deref() == Some(name);
         RealServer {
             name: name.to_owned(),
@@ -146,9 +146,9 @@ impl Daemon {
     }
 
     /// What was counted, and how fast that grows.
-    fn counted(&self, key: Counted, active: u64) -> (Sessions, Traffic) {
-        let counters = self.read_counters(&key);
-        let rate = self.rates.of(&key);
+    fn counted(&self, counted: Option<Counted>, active: u64) -> (Sessions, Traffic) {
+        let counters = counted.map(|it| self.read_counters(it)).unwrap_or_default();
+        let rate = counted.map(|it| self.rates.of(it)).unwrap_or_default();
         let sessions = Sessions {
             active,
             total: counters.sessions,
@@ -171,42 +171,26 @@ impl Daemon {
 
     /// Remembers the counters, for rates.
     pub(super) fn sample_rates(&mut self) {
-        let keys = self
-            .desired
-            .virtual_servers
-            .iter()
-            .flat_map(|(name, server)| {
-                let members = server.members.keys().map(|member| Some(member.clone()));
-                members.chain([None]).map(|member| (name.clone(), member))
-            });
-        let counters: Vec<_> = keys
-            .map(|key| {
-                let counters = self.read_counters(&key);
-                (key, counters)
-            })
-            .collect();
-        self.rates.sample(counters.into_iter(), Instant::now());
+        let ids: Vec<_> = self.reconciler.virtual_server_ids().collect();
+        let indices: Vec<_> = self.reconciler.all_binding_counters().collect();
+        let maps = self.reconciler.platform();
+        let virtual_servers =
+            unless_unreadable("virtual_server_counters", maps.virtual_servers(&ids));
+        let bindings = unless_unreadable("binding_counters", maps.bindings(&indices));
+        let ids = ids.into_iter().map(Counted::VirtualServer);
+        let indices = indices.into_iter().map(Counted::Binding);
+        let counters = ids.zip(virtual_servers).chain(indices.zip(bindings));
+        self.rates.sample(counters, Instant::now());
     }
 
-    fn read_counters(&self, (virtual_server, real_server): &Counted) -> Counters {
+    fn read_counters(&self, counted: Counted) -> Counters {
         let maps = self.reconciler.platform();
-        let counters = match real_server {
-            None => self
-                .reconciler
-                .virtual_server_id(virtual_server)
-                .map(|id| maps.virtual_server(id)),
-            Some(real_server) => self
-                .reconciler
-                .binding_counters(virtual_server, real_server)
-                .map(|index| maps.binding(index)),
-        };
-        counters
-            .transpose()
-            .unwrap_or_else(|error| {
-                warn!("can't read counters: {:#}", anyhow::Error::from(error));
-                None
-            })
-            .unwrap_or_default()
+        match counted {
+            Counted::VirtualServer(id) => {
+                unless_unreadable("virtual_server_counters", maps.virtual_server(id))
+            }
+            Counted::Binding(index) => unless_unreadable("binding_counters", maps.binding(index)),
+        }
     }
 }
 
@@ -218,7 +202,10 @@ fn by_name<T>(counts: Vec<(T, u64)>, name: impl Fn(T) -> &'static str) -> BTreeM
 }
 
 /// What was read, or nothing and a warning.
-fn unless_unreadable<T: Default>(map: &str, read: Result<T, MapError>) -> T {
+fn unless_unreadable<T: Default>(
+    map: &str,
+    read: Result<T, impl std::error::Error + Send + Sync + 'static>,
+) -> T {
     read.unwrap_or_else(|error| {
         warn!("can't read the map {map}: {:#}", anyhow::Error::from(error));
         T::default()

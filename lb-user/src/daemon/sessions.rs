@@ -1,7 +1,7 @@
 //! What the daemon does about sessions: it sweeps the table, and keeps real servers that were unbound as long as they have
 //! sessions left.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use lb_common::session::tick;
 use nix::time::{ClockId, clock_gettime};
@@ -71,15 +71,12 @@ impl Sessions {
         config: &Config,
     ) -> Vec<Unbound> {
         let virtual_servers = config.virtual_servers.iter();
-        let bound: HashSet<(&str, &str)> = virtual_servers
-            .flat_map(|it| {
-                let servers = it.bind.iter().map(|binding| &binding.server);
-                let servers = servers.chain(&it.sorry);
-                servers.map(|server| (it.name.as_str(), server.as_str()))
+        let by_name: HashMap<&str, _> = virtual_servers.map(|it| (it.name.as_str(), it)).collect();
+        let is_bound = |virtual_server: &str, server: &str| {
+            by_name.get(virtual_server).is_some_and(|it| {
+                it.sorry.as_deref() == Some(server) || it.bind.iter().any(|to| to.server == server)
             })
-            .collect();
-        let is_bound =
-            |virtual_server: &str, server: &str| bound.contains(&(virtual_server, server));
+        };
         let sweep = &self.sweep;
         let mut unbound = HashMap::new();
         let left = reconciler

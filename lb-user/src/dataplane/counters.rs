@@ -1,11 +1,19 @@
 //! The counters, read from the kernel.
 
-use std::{cell::RefCell, collections::HashMap, io, thread, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    thread,
+    time::Duration,
+};
 
-use aya::maps::{MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::maps::{Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use lb_common::{Counters, DropReason, SessionEvent};
 use tracing::warn;
 
+use super::batch::per_cpu_entries;
 use crate::control::{Platform, PlatformError};
 
 /// The counter maps.
@@ -26,6 +34,8 @@ pub(super) type Words = [u64; size_of::<Counters>() / 8];
 /// Counters that only grow, from when they were last set to zero.
 pub(super) struct CountersMap {
     map: PerCpuArray<MapData, Words>,
+    /// The same map, for what aya has no call for.
+    fd: OwnedFd,
     /// The most sessions that were ever read, by index.
     sessions: RefCell<HashMap<u32, u64>>,
 }
@@ -39,6 +49,16 @@ impl CounterMaps {
     /// What went to a real server for one virtual server.
     pub fn binding(&self, index: u32) -> Result<Counters, MapError> {
         self.bindings.read(index)
+    }
+
+    /// What these virtual servers forwarded, by id.
+    pub fn virtual_servers(&self, ids: &[u32]) -> io::Result<Vec<Counters>> {
+        self.virtual_servers.read_many(ids)
+    }
+
+    /// As [`Self::binding`], for many.
+    pub fn bindings(&self, indices: &[u32]) -> io::Result<Vec<Counters>> {
+        self.bindings.read_many(indices)
     }
 
     /// How many packets were dropped, by reason.
@@ -116,20 +136,38 @@ fn copy<T: aya::Pod>(
 }
 
 impl CountersMap {
-    pub(super) fn new(map: PerCpuArray<MapData, Words>) -> Self {
-        Self {
-            map,
+    pub(super) fn new(map: MapData) -> Result<Self, MapError> {
+        Ok(Self {
+            fd: map.fd().as_fd().try_clone_to_owned()?,
+            map: PerCpuArray::try_from(Map::PerCpuArray(map))?,
             sessions: RefCell::default(),
-        }
+        })
     }
 
     fn read(&self, index: u32) -> Result<Counters, MapError> {
-        let mut counters = sum(self.map.get(&index, 0)?.iter());
+        Ok(self.grown(index, self.map.get(&index, 0)?.iter()))
+    }
+
+    fn read_many(&self, indices: &[u32]) -> io::Result<Vec<Counters>> {
+        let Some(last) = indices.iter().max() else {
+            return Ok(Vec::new());
+        };
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+        let entries = per_cpu_entries::<Words>(&self.fd, last + 1, cpus)?;
+        let counters = indices.iter().map(|&index| {
+            let first = index as usize * cpus;
+            self.grown(index, entries[first..first + cpus].iter())
+        });
+        Ok(counters.collect())
+    }
+
+    fn grown<'a>(&self, index: u32, cpus: impl Iterator<Item = &'a Words>) -> Counters {
+        let mut counters = sum(cpus);
         let mut sessions = self.sessions.borrow_mut();
         let most = sessions.entry(index).or_default();
         *most = grown(*most, counters.sessions);
         counters.sessions = *most;
-        Ok(counters)
+        counters
     }
 
     fn reset(&mut self, index: u32) -> Result<(), PlatformError> {

@@ -14,7 +14,7 @@ use lb_common::{
 
 use super::{
     Array, CounterMaps, LoadError, Pins, Sizes,
-    counters::CountersMap,
+    counters::{CountersMap, Words},
     layout::{self, Incompatible, MapLayout, Shape, UnknownLayout},
     object::{map_error, shape},
 };
@@ -152,8 +152,8 @@ impl Former {
             turns: array(pins, "turns")?,
             fragments: fragments(pins)?,
             counters: CounterMaps {
-                virtual_servers: CountersMap::new(per_cpu(pins, "virtual_server_counters")?),
-                bindings: CountersMap::new(per_cpu(pins, "binding_counters")?),
+                virtual_servers: counters(pins, "virtual_server_counters")?,
+                bindings: counters(pins, "binding_counters")?,
                 drops: per_cpu(pins, "drop_counters")?,
                 session_events: per_cpu(pins, "session_events")?,
             },
@@ -285,6 +285,11 @@ fn fragments(pins: &Pins) -> Result<Fragments, LoadError> {
     let name = "fragments";
     let map = pinned::<Datagram, FirstFragment>(pins, name, MapType::LruHash)?;
     HashMap::try_from(Map::LruHashMap(map)).map_err(map_error(name))
+}
+
+fn counters(pins: &Pins, name: &'static str) -> Result<CountersMap, LoadError> {
+    let map = pinned::<u32, Words>(pins, name, MapType::PerCpuArray)?;
+    CountersMap::new(map).map_err(map_error(name))
 }
 
 fn per_cpu<T: aya::Pod>(

@@ -127,8 +127,8 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
             }),
         },
         counters: CounterMaps {
-            virtual_servers: CountersMap::new(per_cpu(&mut balancer, "virtual_server_counters")?),
-            bindings: CountersMap::new(per_cpu(&mut balancer, "binding_counters")?),
+            virtual_servers: counters(&mut balancer, "virtual_server_counters")?,
+            bindings: counters(&mut balancer, "binding_counters")?,
             drops: per_cpu(&mut balancer, "drop_counters")?,
             session_events: per_cpu(&mut balancer, "session_events")?,
         },
@@ -148,6 +148,13 @@ fn array<T: Pod>(program: &mut Program, name: &'static str) -> Result<Array<T>, 
     let info = data.info().map_err(map_error(name))?;
     assert_eq!(info.value_size() as usize, size_of::<T>(), "{name}");
     Array::map(data.fd(), info.max_entries()).map_err(|source| LoadError::Memory { name, source })
+}
+
+fn counters(program: &mut Program, name: &'static str) -> Result<CountersMap, LoadError> {
+    let Map::PerCpuArray(data) = program.take_map(name) else {
+        unreachable!("the object declares {name} as an array per CPU");
+    };
+    CountersMap::new(data).map_err(map_error(name))
 }
 
 fn per_cpu<T: aya::Pod>(

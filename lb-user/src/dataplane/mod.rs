@@ -2,6 +2,7 @@
 
 pub mod array;
 pub mod attach;
+mod batch;
 pub mod counters;
 pub mod former;
 pub mod layout;
