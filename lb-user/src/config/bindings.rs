@@ -1,7 +1,9 @@
 //! Which real servers a virtual server's `bind` and `sorry` mean.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+
+use foldhash::{HashMap, HashMapExt};
 
 use super::error::{Diagnostics, Position};
 use super::groups::{Groups, groups};
@@ -16,7 +18,7 @@ use super::value::{Entry, Field, Number};
 pub struct Servers<'a> {
     /// Every name of a real server in the file, also of those that are wrong in themselves.
     names: BTreeSet<&'a str>,
-    right: &'a BTreeMap<String, RealServer>,
+    right: HashMap<&'a str, &'a RealServer>,
     by_address: HashMap<IpAddr, &'a str>,
     groups: Groups<'a>,
 }
@@ -69,8 +71,9 @@ impl<'a> Servers<'a> {
         let addresses = right
             .iter()
             .map(|(name, server)| (server.address, name.as_str()));
+        let right = right.iter().map(|(name, server)| (name.as_str(), server));
         Self {
-            right,
+            right: right.collect(),
             by_address: addresses.collect(),
             groups: groups(file, &names, errors),
             names,
@@ -90,11 +93,11 @@ impl<'a> Servers<'a> {
         errors: &mut Diagnostics,
     ) -> Option<Vec<Binding>> {
         let before = errors.count();
-        let wanted: Vec<_> = bind
-            .iter()
-            .flat_map(|entry| self.wanted(entry, errors))
-            .collect();
-        let mut lines = HashMap::new();
+        let mut wanted = Vec::with_capacity(bind.len());
+        for entry in bind {
+            self.add_wanted(entry, &mut wanted, errors);
+        }
+        let mut lines = HashMap::with_capacity(wanted.len());
         for Wanted { at, server, .. } in &wanted {
             if let Some(line) = lines.insert(server, at.line) {
                 let problem =
@@ -129,7 +132,7 @@ impl<'a> Servers<'a> {
         } else if bound.iter().any(|binding| binding.server == *name) {
             Some(format!("real server `{name}` is bound: name another one"))
         } else {
-            let server = self.right.get(name)?;
+            let server = self.right.get(name.as_str())?;
             service.fits(name, server).err()
         };
         if let (Some(problem), Some(field)) = (problem, field) {
@@ -139,11 +142,16 @@ impl<'a> Servers<'a> {
     }
 
     /// One real server, or those of a group.
-    fn wanted(&self, entry: &'a BindEntry, errors: &mut Diagnostics) -> Vec<Wanted<'a>> {
+    fn add_wanted(
+        &self,
+        entry: &'a BindEntry,
+        all: &mut Vec<Wanted<'a>>,
+        errors: &mut Diagnostics,
+    ) {
         match &entry.value {
             Entry::Short(name) => {
                 let Some(Name(name)) = errors.parsed(entry, "bind", name) else {
-                    return Vec::new();
+                    return;
                 };
                 let wanted = |server| Wanted {
                     at: entry.into(),
@@ -152,8 +160,8 @@ impl<'a> Servers<'a> {
                     drain: false,
                 };
                 match self.groups.get(name.as_str()) {
-                    Some(members) => members.iter().copied().map(wanted).collect(),
-                    None => vec![wanted(name)],
+                    Some(members) => all.extend(members.iter().copied().map(wanted)),
+                    None => all.push(wanted(name)),
                 }
             }
             Entry::Long(schema::Binding {
@@ -164,7 +172,7 @@ impl<'a> Servers<'a> {
                 let weight = errors.value("weight", weight).map(|Number(weight)| *weight);
                 let drain = errors.value("drain", drain).is_some_and(|drain| *drain);
                 let Some(Name(server)) = errors.required(entry, "server", field) else {
-                    return Vec::new();
+                    return;
                 };
                 let at = field.as_ref().map_or(entry.into(), Position::from);
                 if self.groups.contains_key(server.as_str()) {
@@ -172,14 +180,14 @@ impl<'a> Servers<'a> {
                         "server: `{server}` is a group: bind it as `- {server}`, or name a real server"
                     );
                     errors.add(at, problem);
-                    return Vec::new();
+                    return;
                 }
-                vec![Wanted {
+                all.push(Wanted {
                     at,
                     server,
                     weight,
                     drain,
-                }]
+                });
             }
         }
     }
@@ -195,15 +203,17 @@ impl<'a> Servers<'a> {
         service: Service,
         errors: &mut Diagnostics,
     ) -> Option<Binding> {
-        if !self.names.contains(name) {
-            let known = self.names.iter().chain(self.groups.keys()).copied();
-            let suggestion = did_you_mean(name, known);
-            errors.add(
-                at,
-                format!("bind: unknown real server or group `{name}`{suggestion}"),
-            );
-        }
-        let server = self.right.get(name)?;
+        let Some(&server) = self.right.get(name) else {
+            if !self.names.contains(name) {
+                let known = self.names.iter().chain(self.groups.keys()).copied();
+                let suggestion = did_you_mean(name, known);
+                errors.add(
+                    at,
+                    format!("bind: unknown real server or group `{name}`{suggestion}"),
+                );
+            }
+            return None;
+        };
         if let Err(problem) = service.fits(name, server) {
             errors.add(at, format!("bind: {problem}"));
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use foldhash::HashMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -44,20 +45,25 @@ pub fn difference(before: &Config, after: &Config) -> Vec<String> {
 /// What came, went and changed of things with names.
 fn entries<T: PartialEq + Serialize>(
     kind: &str,
-    before: &BTreeMap<&str, &T>,
-    after: &BTreeMap<&str, &T>,
+    before: &HashMap<&str, &T>,
+    after: &HashMap<&str, &T>,
     details: impl Fn(&T) -> String,
     lines: &mut Vec<String>,
 ) {
-    let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
-    for name in names {
+    let gone = before.keys().filter(|name| !after.contains_key(*name));
+    let changed: BTreeSet<_> = after
+        .keys()
+        .chain(gone)
+        .filter(|&name| before.get(name) != after.get(name))
+        .collect();
+    for name in changed {
         match (before.get(name), after.get(name)) {
             (None, Some(new)) => lines.push(format!("{kind} {name} added{}", details(new))),
             (Some(_), None) => lines.push(format!("{kind} {name} removed")),
-            (Some(old), Some(new)) if old != new => {
+            (Some(old), Some(new)) => {
                 settings(&format!("{kind} {name}: "), &json!(old), &json!(new), lines);
             }
-            _ => {}
+            (None, None) => {}
         }
     }
 }

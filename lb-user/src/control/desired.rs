@@ -30,6 +30,19 @@ pub struct Desired {
     pub virtual_servers: BTreeMap<String, Arc<VirtualServer>>,
 }
 
+impl Desired {
+    /// Takes the virtual servers that are as they were from `before`. To find that they are the same costs nothing then.
+    pub fn share(&mut self, before: &Self) {
+        for (name, virtual_server) in &mut self.virtual_servers {
+            if let Some(same) = before.virtual_servers.get(name)
+                && same == virtual_server
+            {
+                *virtual_server = Arc::clone(same);
+            }
+        }
+    }
+}
+
 /// A virtual server and all that its packets need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VirtualServer {
@@ -180,37 +193,50 @@ pub fn desired(
     unbound: &[Unbound],
     health: &health::States,
 ) -> Desired {
+    let mut left_of = foldhash::HashMap::<&str, Vec<&Unbound>>::default();
+    for unbound in unbound {
+        let left = left_of.entry(&unbound.virtual_server).or_default();
+        left.push(unbound);
+    }
+    // Most real servers are bound to many virtual servers.
+    let mut links = foldhash::HashMap::default();
     let virtual_servers = config.virtual_servers.iter().map(|virtual_server| {
-        let link = |server: &RealServer| {
-            let (vip, forward) = (virtual_server.vip, virtual_server.forward);
+        let (vip, forward) = (virtual_server.vip, virtual_server.forward);
+        let any_link = |server: &RealServer| {
             let last_known = last_known.get(&(server.address, forward));
-            link(config, vip, forward, server, network, last_known)
+            any_link(config, forward, server, network, last_known)
         };
-        let member = |name: &str, server: &RealServer, weight, drain| Member {
+        let link = |server: &RealServer, any: Result<Link, String>| {
+            any.and_then(|link| with_room(link, vip, server.address))
+        };
+        let member = |name: &str, server: &RealServer, any, weight, drain| Member {
             address: server.address,
             weight,
             share: weight,
             drain,
-            link: link(server).and_then(|link| {
+            link: link(server, any).and_then(|link| {
                 health.of(name, server.address, virtual_server)?;
                 Ok(link)
             }),
         };
         let bound = virtual_server.bind.iter().map(|binding| {
-            let server = &config.real_servers[&binding.server];
-            let member = member(&binding.server, server, binding.weight, binding.drain);
+            let name = binding.server.as_str();
+            let (server, any) = links.entry((name, forward)).or_insert_with(|| {
+                let server = &config.real_servers[name];
+                (server, any_link(server))
+            });
+            let member = member(name, server, any.clone(), binding.weight, binding.drain);
             (binding.server.clone(), member)
         });
-        let left = unbound
-            .iter()
-            .filter(|it| it.virtual_server == virtual_server.name)
-            .map(|unbound| {
-                let server = real_server(config, &unbound.server, unbound.address);
-                (
-                    unbound.server.clone(),
-                    member(&unbound.server, &server, 0, true),
-                )
-            });
+        let left = left_of
+            .get(virtual_server.name.as_str())
+            .into_iter()
+            .flatten();
+        let left = left.map(|unbound| {
+            let server = real_server(config, &unbound.server, unbound.address);
+            let member = member(&unbound.server, &server, any_link(&server), 0, true);
+            (unbound.server.clone(), member)
+        });
         let mut wanted = VirtualServer {
             vip: virtual_server.vip,
             protocol: virtual_server.protocol,
@@ -232,7 +258,7 @@ pub fn desired(
                 weight,
                 share: weight,
                 drain: wanted.state() == State::Up,
-                link: link(server),
+                link: link(server, any_link(server)),
             };
             wanted.members.insert(name.clone(), sorry);
         }
@@ -267,13 +293,25 @@ pub fn link(
     network: &View,
     last_known: Option<&Link>,
 ) -> Result<Link, String> {
+    let link = any_link(config, forward, server, network, last_known)?;
+    with_room(link, vip, server.address)
+}
+
+/// The link to a real server, whatever there is room for.
+fn any_link(
+    config: &Config,
+    forward: Forward,
+    server: &RealServer,
+    network: &View,
+    last_known: Option<&Link>,
+) -> Result<Link, String> {
     let (way, mac) = match network.next_hops.get(&server.address) {
         Some(Ok(next_hop)) => (&next_hop.way, Ok(next_hop.mac)),
         Some(Err(reason)) => (reason.way().ok_or_else(|| reason.to_string())?, Err(reason)),
         None => {
-            let link =
-                last_known.ok_or_else(|| format!("looking up the way to {}", server.address))?;
-            return with_room(*link, vip, server.address);
+            return last_known
+                .copied()
+                .ok_or_else(|| format!("looking up the way to {}", server.address));
         }
     };
     takes_frames(config, network, &way.interface)?;
@@ -288,8 +326,8 @@ pub fn link(
         (Forward::L3dsr, _) => Some(outer_source(&config.tunnel, server.address, way)?),
     };
     let fixed = server.mac.filter(|_| way.gateway.is_none());
-    let link = match (fixed.map(MacAddress::octets), mac, last_known) {
-        (Some(mac), _, _) | (None, Ok(mac), _) => Link {
+    match (fixed.map(MacAddress::octets), mac, last_known) {
+        (Some(mac), _, _) | (None, Ok(mac), _) => Ok(Link {
             ifindex: way.ifindex,
             source_mac: way.source_mac,
             destination_mac: mac,
@@ -298,11 +336,10 @@ pub fn link(
                 None => way.mtu,
             },
             outer_source,
-        },
-        (None, Err(Unreachable::Resolving { .. }), Some(last_known)) => *last_known,
-        (None, Err(reason), _) => return Err(reason.to_string()),
-    };
-    with_room(link, vip, server.address)
+        }),
+        (None, Err(Unreachable::Resolving { .. }), Some(last_known)) => Ok(*last_known),
+        (None, Err(reason), _) => Err(reason.to_string()),
+    }
 }
 
 /// Whether frames can be redirected to an interface: devices without a driver of their own have no

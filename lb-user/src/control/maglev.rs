@@ -55,55 +55,98 @@ pub fn fill_around(
     is_down: impl Fn(&Share<'_>) -> bool,
 ) -> Vec<u16> {
     let mask = slots - 1;
-    let mut servers: Vec<Server<'_>> = shares
-        .iter()
-        .map(|share| Server {
-            share,
+    let mut servers: Vec<Server> = (0..)
+        .zip(shares)
+        .map(|(number, share)| Server {
+            number,
+            weight: share.weight.into(),
             permutation: Permutation::new(share.name, mask),
             claimed: 0,
         })
         .collect();
-    let mut table = vec![None; slots as usize];
-    claim(&mut table, &mut servers);
-    for slot in &mut table {
-        *slot = slot.filter(|share| !is_down(share));
+    let mut table = Table::new(slots);
+    table.claim(&mut servers);
+    let is_up: Vec<bool> = shares.iter().map(|share| !is_down(share)).collect();
+    if is_up.contains(&false) {
+        table.free_all_but(&is_up);
+        servers.retain(|server| is_up[usize::from(server.number)]);
+        table.claim(&mut servers);
     }
-    servers.retain(|server| !is_down(server.share));
-    claim(&mut table, &mut servers);
-    table
-        .into_iter()
-        .flatten()
-        .map(|share| share.value)
+    let values = table.slots.into_iter();
+    values
+        .map(|number| shares[usize::from(number)].value)
         .collect()
 }
 
 /// A server that takes turns.
-struct Server<'a> {
-    share: &'a Share<'a>,
+struct Server {
+    /// Its index among all servers.
+    number: u16,
+    weight: u64,
     permutation: Permutation,
     claimed: u64,
 }
 
-/// The servers take turns until no slot is free. What they have claimed before counts.
-fn claim<'a>(table: &mut [Option<&'a Share<'a>>], servers: &mut [Server<'a>]) {
-    let weights = servers.iter().map(|server| u64::from(server.share.weight));
-    let heaviest = weights.max().expect("a table has servers");
-    let mut free = table.iter().filter(|slot| slot.is_none()).count();
-    for turn in 1.. {
-        for server in &mut *servers {
-            if free == 0 {
-                return;
+struct Table {
+    /// The numbers of the servers that have claimed them.
+    slots: Vec<u16>,
+    /// A bit for each slot. Servers find most slots taken, and this much stays in the cache.
+    free: Vec<u64>,
+}
+
+impl Table {
+    const fn place(slot: u32) -> (usize, u64) {
+        ((slot / u64::BITS) as usize, 1 << (slot % u64::BITS))
+    }
+
+    /// All slots are free.
+    fn new(slots: u32) -> Self {
+        let mut free = vec![0; slots.div_ceil(u64::BITS) as usize];
+        for (word, bit) in (0..slots).map(Self::place) {
+            free[word] |= bit;
+        }
+        Self {
+            slots: vec![0; slots as usize],
+            free,
+        }
+    }
+
+    /// Frees the slots of the other servers.
+    fn free_all_but(&mut self, stays: &[bool]) {
+        for (slot, &number) in (0..).zip(&self.slots) {
+            if !stays[usize::from(number)] {
+                let (word, bit) = Self::place(slot);
+                self.free[word] |= bit;
             }
-            if server.claimed >= turn * u64::from(server.share.weight) / heaviest {
-                continue;
+        }
+    }
+
+    /// The servers take turns until no slot is free. What they have claimed before counts.
+    fn claim(&mut self, servers: &mut [Server]) {
+        let weights = servers.iter().map(|server| server.weight);
+        let heaviest = weights.max().expect("a table has servers");
+        let mut free: u32 = self.free.iter().map(|word| word.count_ones()).sum();
+        for turn in 1.. {
+            for server in &mut *servers {
+                if free == 0 {
+                    return;
+                }
+                if server.claimed >= turn * server.weight / heaviest {
+                    continue;
+                }
+                let slot = server
+                    .permutation
+                    .find(|&slot| {
+                        let (word, bit) = Self::place(slot);
+                        self.free[word] & bit != 0
+                    })
+                    .expect("a permutation visits every slot");
+                let (word, bit) = Self::place(slot);
+                self.free[word] &= !bit;
+                self.slots[slot as usize] = server.number;
+                server.claimed += 1;
+                free -= 1;
             }
-            let slot = server
-                .permutation
-                .find(|&slot| table[slot as usize].is_none())
-                .expect("a permutation visits every slot");
-            table[slot as usize] = Some(server.share);
-            server.claimed += 1;
-            free -= 1;
         }
     }
 }

@@ -616,7 +616,7 @@ impl Plan {
         let entries = slots
             .flat_map(|slot| slot.members.values())
             .filter_map(|member| member.entry);
-        let used: HashSet<_> = entries.map(|(_, index)| index).collect();
+        let used: foldhash::HashSet<_> = entries.map(|(_, index)| index).collect();
         let unused = state
             .real_servers
             .extract_if(|_, index| !used.contains(index));

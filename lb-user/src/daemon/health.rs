@@ -225,7 +225,8 @@ fn shown(check: &Check, state: &State) -> status::Check {
 /// The last check of a list is that which is timed: what a client sees of a server comes after what is below it.
 fn checked(now: &Surroundings<'_>) -> HashMap<Arc<Check>, Vec<Checked>> {
     let mut checked = HashMap::<_, Vec<_>>::new();
-    for virtual_server in &now.config.virtual_servers {
+    let virtual_servers = now.config.virtual_servers.iter();
+    for virtual_server in virtual_servers.filter(|it| !it.health.checks.is_empty()) {
         let bound = virtual_server.bind.iter().map(|binding| {
             let server = &now.config.real_servers[&binding.server];
             (&binding.server, server.address)

@@ -314,6 +314,7 @@ impl Daemon {
         let due = slow_starts.apply(&self.desired, &mut next, now);
         self.next_share = due.map(|due| now + due);
         self.response_times.apply(&mut next);
+        next.share(&self.desired);
         self.reconciler.apply(&next)?;
         self.slow_starts = slow_starts;
         self.changes.log(&self.desired, &next, now);

@@ -1,8 +1,7 @@
 //! What the daemon does about sessions: it sweeps the table, and keeps real servers that were unbound as long as they have
 //! sessions left.
 
-use std::collections::HashMap;
-
+use foldhash::{HashMap, HashMapExt, HashSet};
 use lb_common::session::tick;
 use nix::time::{ClockId, clock_gettime};
 
@@ -71,11 +70,15 @@ impl Sessions {
         config: &Config,
     ) -> Vec<Unbound> {
         let virtual_servers = config.virtual_servers.iter();
-        let by_name: HashMap<&str, _> = virtual_servers.map(|it| (it.name.as_str(), it)).collect();
-        let is_bound = |virtual_server: &str, server: &str| {
-            by_name.get(virtual_server).is_some_and(|it| {
-                it.sorry.as_deref() == Some(server) || it.bind.iter().any(|to| to.server == server)
+        let by_name: HashMap<&str, HashSet<&str>> = virtual_servers
+            .map(|it| {
+                let bound = it.bind.iter().map(|to| &to.server).chain(&it.sorry);
+                (it.name.as_str(), bound.map(String::as_str).collect())
             })
+            .collect();
+        let is_bound = |virtual_server: &str, server: &str| {
+            let bound = by_name.get(virtual_server);
+            bound.is_some_and(|bound| bound.contains(server))
         };
         let sweep = &self.sweep;
         let mut unbound = HashMap::new();
