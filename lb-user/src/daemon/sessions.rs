@@ -1,7 +1,7 @@
 //! What the daemon does about sessions: it sweeps the table, and keeps real servers that were unbound as long as they have
 //! sessions left.
 
-use foldhash::{HashMap, HashMapExt, HashSet};
+use foldhash::{HashMap, HashMapExt};
 use lb_common::session::tick;
 use nix::time::{ClockId, clock_gettime};
 
@@ -70,15 +70,17 @@ impl Sessions {
         config: &Config,
     ) -> Vec<Unbound> {
         let virtual_servers = config.virtual_servers.iter();
-        let by_name: HashMap<&str, HashSet<&str>> = virtual_servers
+        let by_name: HashMap<&str, Vec<&str>> = virtual_servers
             .map(|it| {
                 let bound = it.bind.iter().map(|to| &to.server).chain(&it.sorry);
-                (it.name.as_str(), bound.map(String::as_str).collect())
+                let mut bound: Vec<_> = bound.map(String::as_str).collect();
+                bound.sort_unstable();
+                (it.name.as_str(), bound)
             })
             .collect();
         let is_bound = |virtual_server: &str, server: &str| {
             let bound = by_name.get(virtual_server);
-            bound.is_some_and(|bound| bound.contains(server))
+            bound.is_some_and(|bound| bound.binary_search(&server).is_ok())
         };
         let sweep = &self.sweep;
         let mut unbound = HashMap::new();
