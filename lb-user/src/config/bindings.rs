@@ -164,11 +164,12 @@ impl<'a> Servers<'a> {
                     None => all.push(wanted(name)),
                 }
             }
-            Entry::Long(schema::Binding {
-                server: field,
-                weight,
-                drain,
-            }) => {
+            Entry::Long(binding) => {
+                let schema::Binding {
+                    server: field,
+                    weight,
+                    drain,
+                } = &**binding;
                 let weight = errors.value("weight", weight).map(|Number(weight)| *weight);
                 let drain = errors.value("drain", drain).is_some_and(|drain| *drain);
                 let Some(Name(server)) = errors.required(entry, "server", field) else {

@@ -142,13 +142,13 @@ impl<'de, T: FromValue> Deserialize<'de> for Parsed<T> {
 pub enum Entry<S, L> {
     /// Anything but a mapping.
     Short(Parsed<S>),
-    /// A mapping.
-    Long(L),
+    /// A mapping. Boxed: there are thousands of short ones, which would be as large.
+    Long(Box<L>),
 }
 
 impl<'de, S: FromValue, L: Deserialize<'de>> Deserialize<'de> for Entry<S, L> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let short = match Value::<L>::deserialize(deserializer)? {
+        let short = match Value::<Box<L>>::deserialize(deserializer)? {
             Value::Mapping(long) => return Ok(Self::Long(long)),
             Value::Nothing => Value::Nothing,
             Value::Bool(value) => Value::Bool(value),
