@@ -96,8 +96,6 @@ pub async fn run(config_path: &Path) -> Result<()> {
         tokio::spawn(server::serve(listener, requests));
         info!(version = env!("CARGO_PKG_VERSION"), "running");
         daemon.supervisor.ready();
-        // It may have changed before it was watched.
-        daemon.reload_if_changed();
         daemon.serve(&mut events, incoming).await
     };
     let outcome = outcome.await;
@@ -126,7 +124,7 @@ impl Events {
             reload: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            config_file: ConfigFile::watch(config_path),
+            config_file: ConfigFile::watch(config_path)?,
             sample,
             sweep,
             watchdog: Watchdog::new(),
