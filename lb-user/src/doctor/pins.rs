@@ -1,9 +1,8 @@
 //! The BPF file system, and what is pinned there already.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::fs;
 
 use anyhow::Error;
-use nix::sys::stat::{major, minor};
 
 use super::Finding;
 use crate::{
@@ -24,9 +23,13 @@ pub fn examine(config: &Config, network: &View) -> Vec<Finding> {
         }
         Err(error) => Finding::stops(&subject, error.to_string()),
     }];
-    if let Some(pid) = holder(pins.root()) {
+    if let Some(pid) = pins.holder() {
         let message = format!("process {pid} runs on it: another lb would be refused");
         findings.push(Finding::ok(&subject, message));
+    }
+    if pins.forward_alone() {
+        let message = "forwarding goes on without a daemon, and nobody checks the real servers: start `lb run`";
+        findings.push(Finding::warning(&subject, message));
     }
     for interface in &config.interfaces {
         let name = &interface.name;
@@ -52,37 +55,4 @@ pub fn examine(config: &Config, network: &View) -> Vec<Finding> {
         }
     }
     findings
-}
-
-/// The process that has locked a directory, as [`Pins::lock`] does it.
-fn holder(directory: &Path) -> Option<u32> {
-    let known = fs::metadata(directory).ok()?;
-    let (major, minor) = (major(known.dev()), minor(known.dev()));
-    let file = format!("{major:02x}:{minor:02x}:{}", known.ino());
-    locked_by(&fs::read_to_string("/proc/locks").ok()?, &file)
-}
-
-/// Lines are such as `1: FLOCK  ADVISORY  WRITE 708 00:13:14 0 EOF` (proc_locks(5)), the file as its device's numbers and its
-/// inode.
-fn locked_by(locks: &str, file: &str) -> Option<u32> {
-    locks.lines().find_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let is_it = *fields.get(1)? == "FLOCK" && *fields.get(5)? == file;
-        is_it.then(|| fields[4].parse().ok())?
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_process_that_holds_a_lock_is_found() {
-        let locks = "1: POSIX  ADVISORY  READ 5433 08:01:140 0 EOF
-2: FLOCK  ADVISORY  WRITE 2001 00:1c:14 0 EOF
-3: FLOCK  ADVISORY  WRITE 2002 00:1c:140 0 EOF
-";
-        assert_eq!(locked_by(locks, "00:1c:140"), Some(2002));
-        assert_eq!(locked_by(locks, "08:01:140"), None);
-    }
 }

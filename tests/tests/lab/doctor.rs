@@ -1,6 +1,7 @@
 //! `lb doctor`, and what the daemon says of its host when it starts.
 
 use lb_tests::{Daemon, Lab};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{
@@ -64,6 +65,30 @@ fn a_good_host_is_found_to_be_good_and_nothing_is_changed() {
         .http()
         .get((VIP, 80), 50)
         .assert_all_succeeded();
+}
+
+#[test]
+fn forwarding_without_a_daemon_is_told_of() {
+    let lab = lab(1);
+    let config = lab.config(SHOP);
+    let lb = Daemon::spawn(&lab, &config).unwrap();
+    lb.wait_until("it answers", |_| true).unwrap();
+    let words = "forwarding goes on without a daemon";
+    let (found, _) = examine(&lab, &config);
+    assert!(!found.iter().any(|it| it.contains(words)), "{found:#?}");
+
+    lb.stop(Signal::SIGTERM).unwrap();
+    let (found, status) = examine(&lab, &config);
+    assert_eq!(status, 0, "{found:#?}");
+    assert_found(&found, "warning pin_path", words);
+    let status = || {
+        let output = lab.lb("status --config {config}").unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let (told, ended) = (status(), lab.lb("stop --config {config}").unwrap());
+    assert!(ended.status.success() && told.contains(words), "{told}");
+    assert!(!status().contains(words));
 }
 
 #[test]

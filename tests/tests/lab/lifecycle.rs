@@ -145,6 +145,9 @@ fn lb_stop_leaves_nothing(#[case] running: bool) {
         "{}",
         String::from_utf8_lossy(&stop.stderr)
     );
+    let said = String::from_utf8(stop.stdout).unwrap();
+    assert!(said.starts_with("forwarding ended"), "{said}");
+    assert_eq!(said.contains("no daemon"), !running, "{said}");
     assert!(lb.is_none_or(|lb| lb.wait().unwrap().success()));
     assert!(!lab.pin_path().exists());
     assert_eq!(xdp_mode(lab.balancer(), "eth0"), None);
@@ -157,6 +160,27 @@ fn lb_stop_leaves_nothing(#[case] running: bool) {
         .http()
         .get((VIP, 80), 100)
         .assert_all_succeeded();
+}
+
+#[test]
+fn lb_stop_asks_for_the_socket_of_the_daemon_that_has_the_pins() {
+    let lab = lab(1);
+    let lb = balance(&lab, SHOP);
+    let pins = lab.pin_path();
+    let stop = format!(
+        "stop --socket /nowhere/lb.sock --pin-path {}",
+        pins.display()
+    );
+    let stop = lab.lb(&stop).unwrap();
+    let error = String::from_utf8(stop.stderr).unwrap();
+    assert_eq!(stop.status.code(), Some(1), "{error}");
+    let words = [
+        pins.to_str().unwrap(),
+        "does not answer at /nowhere/lb.sock",
+        "--socket",
+    ];
+    assert!(words.iter().all(|it| error.contains(it)), "{error}");
+    lb.status().unwrap();
 }
 
 #[rstest]
