@@ -200,6 +200,22 @@ impl Attachments {
     }
 }
 
+/// Makes sure that an interface is there, and that no other XDP program is.
+pub fn check_interface(
+    pins: &Pins,
+    network: &View,
+    Interface { name, .. }: &Interface,
+) -> Result<(), AttachError> {
+    let interface = name.clone();
+    match network.interfaces.get(name) {
+        None => Err(AttachError::NoInterface { interface }),
+        Some(known) if known.xdp.is_some() && !pins.link(name).exists() => {
+            Err(AttachError::Busy { interface })
+        }
+        Some(_) => Ok(()),
+    }
+}
+
 /// Makes sure that the pinned links are of interfaces in this network namespace, or of none any more, and are attached
 /// in the mode that is wanted. Network namespaces may share a BPF file system, and what is pinned for one must not be
 /// filled with the network of another; and a link keeps its mode for life.

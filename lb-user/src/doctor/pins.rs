@@ -7,7 +7,7 @@ use anyhow::Error;
 use super::Finding;
 use crate::{
     config::Config,
-    dataplane::{PinError, Pins, Sizes, attach, former},
+    dataplane::{AttachError, PinError, Pins, Sizes, attach, former},
     net::View,
 };
 
@@ -32,12 +32,9 @@ pub fn examine(config: &Config, network: &View) -> Vec<Finding> {
         findings.push(Finding::warning(&subject, message));
     }
     for interface in &config.interfaces {
-        let name = &interface.name;
-        let known = network.interfaces.get(name);
-        if known.is_some_and(|it| it.xdp.is_some()) && !pins.link(name).exists() {
-            let interface = name.clone();
-            let busy = attach::AttachError::Busy { interface };
-            findings.push(Finding::stops(name, busy.to_string()));
+        let free = attach::check_interface(&pins, network, interface);
+        if let Err(busy @ AttachError::Busy { .. }) = free {
+            findings.push(Finding::stops(&interface.name, busy.to_string()));
         }
     }
     let stopped = |error: Error| Finding::stops(&subject, format!("{error:#}"));
