@@ -190,6 +190,21 @@ fn every_command_has_an_example(
 }
 
 #[test]
+fn a_manual_page_has_usage_arguments_and_examples() {
+    let lb = Cli::new();
+    lb.run(&["man", "."]).code(0).stdout("").stderr("");
+    assert!(lb.path("lb.1").exists());
+    let page = std::fs::read_to_string(lb.path("lb-bind.1")).unwrap();
+    for lines in [
+        ".SH SYNOPSIS\n\\fBlb bind\\fR [OPTIONS] <VIRTUAL\\-SERVER> <SERVER>\n",
+        ".SH ARGUMENTS\n",
+        ".SH EXAMPLES\n  lb bind shop",
+    ] {
+        assert!(page.contains(lines), "{lines}{page}");
+    }
+}
+
+#[test]
 fn a_live_view_without_a_terminal_is_refused() {
     Cli::new().run_in_vain(&["top"], "lb top needs a terminal: use `lb status --watch`");
 }
