@@ -263,6 +263,20 @@ pub fn check_links(
     Ok(())
 }
 
+/// Whether all interfaces that something is pinned for are gone, perhaps with their network namespace, and some were there.
+pub fn are_gone(pins: &Pins) -> Result<bool, AttachError> {
+    let interfaces = pins.linked_interfaces()?;
+    for name in &interfaces {
+        let pinned = PinnedLink::from_pin(pins.link(name)).map_err(unusable(name))?;
+        let link = FdLink::from(pinned);
+        let info = link.info().map_err(unusable(name))?;
+        if interface_of(info.id()).map_err(unusable(name))? != 0 {
+            return Ok(false);
+        }
+    }
+    Ok(!interfaces.is_empty())
+}
+
 /// The index of the interface of an XDP link, of which this process has a descriptor; 0 when it is gone
 /// (kernel: net/core/dev.c, `bpf_xdp_link_show_fdinfo`).
 fn interface_of(link: u32) -> io::Result<u32> {
