@@ -1,5 +1,7 @@
 //! `lb doctor`, and what the daemon says of its host when it starts.
 
+use std::process::Command;
+
 use lb_tests::{Daemon, Lab};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -65,6 +67,26 @@ fn a_good_host_is_found_to_be_good_and_nothing_is_changed() {
         .http()
         .get((VIP, 80), 50)
         .assert_all_succeeded();
+}
+
+#[test]
+fn pins_that_go_with_ip_netns_exec_are_warned_of() {
+    let lab = lab(1);
+    lab.write_config(&lab.config(SHOP)).unwrap();
+    let namespace = lab.balancer().namespace();
+    let output = Command::new("ip")
+        .args(["netns", "exec", namespace])
+        .arg(lb_tests::binary().unwrap())
+        .args(["doctor", "--config"])
+        .arg(lab.config_file())
+        .output()
+        .unwrap();
+    let found = String::from_utf8(output.stdout).unwrap();
+    let words = format!("use nsenter --net=/run/netns/{namespace}\n");
+    let is_it = |line: &str| line.starts_with("warning  pin_path") && line.ends_with(&words);
+    assert!(found.split_inclusive('\n').any(is_it), "{found}");
+    let (found, _) = examine(&lab, &lab.config(SHOP));
+    assert!(!found.iter().any(|it| it.contains("nsenter")), "{found:#?}");
 }
 
 #[test]
