@@ -25,9 +25,9 @@ impl Man {
         let directory = self.directory;
         let mut lb = Cli::command().disable_help_subcommand(true);
         lb.build();
-        let commands = lb.get_subcommands().chain([&lb]).cloned();
-        let written: io::Result<()> = commands.map(|it| write(it, &directory)).collect();
-        written
+        let mut commands = lb.get_subcommands().chain([&lb]).cloned();
+        commands
+            .try_for_each(|command| write(command, &directory))
             .with_context(|| format!("can't write the manual's pages to {}", directory.display()))
     }
 }
