@@ -53,7 +53,7 @@ fn a_good_file_is_told_to_be_good() {
     let lb = Cli::new().with_file("lb.yaml", GOOD);
     lb.run(&["check", "lb.yaml"])
         .code(0)
-        .stdout("lb.yaml: good: 1 virtual servers, 2 real servers\n")
+        .stdout("lb.yaml: good: 1 virtual server, 2 real servers\n")
         .stderr("");
 }
 
@@ -157,7 +157,8 @@ fn a_stop_finds_socket_and_pins_in_the_configuration() {
 )]
 #[case::vip_that_is_no_address(&["sessions", "--vip", "shop"], "invalid value 'shop' for '--vip <IP>'")]
 #[case::weight_too_large(&["bind", "shop", "web-1", "--weight", "1001"], "1001 is not in 0..=1000")]
-#[case::watch_without_pause(&["status", "--watch", "0"], "0 is not in 1..=86400")]
+#[case::watch_without_pause(&["status", "--watch", "0"], "expected whole seconds, 1 to 86400")]
+#[case::part_of_a_second(&["trace", "--seconds", "0.5"], "expected whole seconds, 1 to 86400")]
 #[case::contradiction(&["stop", "--config", "a", "--socket", "b"], "cannot be used with")]
 fn a_wrong_use_exits_with_2_and_says_how(#[case] arguments: &[&str], #[case] hint: &str) {
     let outcome = Cli::new().run(arguments).code(2).stdout("");
@@ -186,6 +187,21 @@ fn every_command_has_an_example(
 ) {
     let outcome = Cli::new().run(&[command, "--help"]).code(0).stderr("");
     outcome.stdout(contains("\nExample").and(contains(format!("\n  lb {command}"))));
+}
+
+#[test]
+fn a_manual_page_has_usage_arguments_and_examples() {
+    let lb = Cli::new();
+    lb.run(&["man", "."]).code(0).stdout("").stderr("");
+    assert!(lb.path("lb.1").exists());
+    let page = std::fs::read_to_string(lb.path("lb-bind.1")).unwrap();
+    for lines in [
+        ".SH SYNOPSIS\n\\fBlb bind\\fR [OPTIONS] <VIRTUAL\\-SERVER> <SERVER>\n",
+        ".SH ARGUMENTS\n",
+        ".SH EXAMPLES\n  lb bind shop",
+    ] {
+        assert!(page.contains(lines), "{lines}{page}");
+    }
 }
 
 #[test]

@@ -43,6 +43,8 @@ const HOST_SYSCTLS: &[(&str, &str)] = &[
     // Addresses can be used at once.
     ("ipv6/conf/default/accept_dad", "0"),
     ("ipv6/conf/default/accept_ra", "0"),
+    // An interface that was down has its IPv6 addresses again, as it has the others.
+    ("ipv6/conf/all/keep_addr_on_down", "1"),
     // Root may ping without a raw socket.
     ("ipv4/ping_group_range", "0 0"),
 ];

@@ -42,6 +42,20 @@ fn a_client_reaches_a_real_server_over_both_families_and_protocols() {
 }
 
 #[test]
+fn a_host_whose_interface_was_down_is_back_over_both_families() {
+    let lab = lab(1);
+    let server = lab.real_server(1);
+    let _http = HttpServer::start(server, &[80]);
+    for state in ["down", "up"] {
+        server.ip(&format!("link set dev eth0 {state}"));
+    }
+    for address in [server.v4(), server.v6()] {
+        let report = lab.client().http().get((address, 80), 1);
+        report.assert_all_succeeded();
+    }
+}
+
+#[test]
 fn a_body_of_any_size_arrives() {
     let lab = lab(1);
     let _server = HttpServer::start(lab.real_server(1), &[80]);

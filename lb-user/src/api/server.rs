@@ -11,7 +11,7 @@ use std::{
             net::UnixStream,
         },
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use axum::{
@@ -72,15 +72,33 @@ pub type Trace = BoxStream<'static, io::Result<Bytes>>;
 
 const JSON_LINES: [(HeaderName, &str); 1] = [(CONTENT_TYPE, "application/x-ndjson")];
 
+/// Directories that go when this is dropped, if nothing is in them.
+pub struct MadeDirectories(Vec<PathBuf>);
+
+impl Drop for MadeDirectories {
+    fn drop(&mut self) {
+        for directory in &self.0 {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+/// Makes the directories of a socket that are not there.
+pub fn make_directories(socket: &Path) -> io::Result<MadeDirectories> {
+    let missing = socket.ancestors().skip(1).take_while(|it| !it.exists());
+    let made = MadeDirectories(missing.map(Path::to_owned).collect());
+    if let Some(directory) = socket.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    Ok(made)
+}
+
 /// Listens on a Unix socket, with mode 0660. One that a dead daemon left behind is replaced.
 ///
 /// # Errors
 ///
 /// If the socket can't be made, or if somebody listens on it already, or something else has its name.
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
     match UnixStream::connect(path) {
         Ok(_) => {
             return Err(io::Error::new(
@@ -220,6 +238,21 @@ mod tests {
         assert_eq!(mode & 0o777, MODE, "{mode:o}");
         let error = listen(&path).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn directories_that_were_made_for_a_socket_go_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("a/b/lb.sock");
+        let made = make_directories(&socket).unwrap();
+        fs::write(&socket, "").unwrap();
+        // It was there before.
+        drop(make_directories(&socket).unwrap());
+        assert!(socket.exists());
+        fs::remove_file(&socket).unwrap();
+        drop(made);
+        assert!(!directory.path().join("a").exists());
+        assert!(directory.path().exists());
     }
 
     #[test]

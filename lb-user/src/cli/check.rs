@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+use super::count;
 use crate::config::Config;
 
 /// Validate a configuration file; nothing is applied
@@ -22,10 +23,10 @@ impl Check {
     pub fn run(self) -> Result<()> {
         let config = Config::load(&self.file)?;
         println!(
-            "{}: good: {} virtual servers, {} real servers",
+            "{}: good: {}, {}",
             self.file.display(),
-            config.virtual_servers.len(),
-            config.real_servers.len()
+            count(config.virtual_servers.len(), "virtual server"),
+            count(config.real_servers.len(), "real server")
         );
         Ok(())
     }

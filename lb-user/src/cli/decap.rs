@@ -50,7 +50,8 @@ pub struct Decap {
     /// Print JSON
     #[arg(long, requires = "stats")]
     json: bool,
-    /// Detach the program and remove the pins
+    /// Detach the program and remove the pins; without --interface also those that interfaces and network namespaces have left
+    /// that are gone
     #[arg(long, conflicts_with_all = ["from", "xdp", "stats"])]
     stop: bool,
     /// A directory on a BPF file system

@@ -100,6 +100,19 @@ impl Cli {
     }
 }
 
+/// So many of something, in words.
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+/// An argument that says how long.
+fn seconds(text: &str) -> Result<u32, &'static str> {
+    let seconds = text.parse().ok();
+    let within_a_day = seconds.filter(|seconds| (1..=86_400).contains(seconds));
+    within_a_day.ok_or("expected whole seconds, 1 to 86400")
+}
+
 /// Sends log lines to stderr: those that `LB_LOG` asks for, else info and above.
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("LB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));

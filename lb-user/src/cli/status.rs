@@ -5,11 +5,12 @@ use std::{
     fmt::Write,
     io::{self, IsTerminal, Write as _},
     net::IpAddr,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use anstyle::{AnsiColor, Style};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use crossterm::{
     cursor::MoveTo,
@@ -18,11 +19,15 @@ use crossterm::{
 };
 use tokio::time::sleep;
 
-use super::{Socket, block_on, end_quietly};
-use crate::api::{
-    self,
-    client::{self, ClientError},
-    status::{Check, RealServer, Sessions, Traffic, VirtualServer},
+use super::{Socket, block_on, end_quietly, seconds};
+use crate::{
+    api::{
+        self,
+        client::{self, ClientError},
+        status::{Check, RealServer, Sessions, Traffic, VirtualServer},
+    },
+    config::{Config, DEFAULT_PIN_PATH, DEFAULT_SOCKET},
+    dataplane::Pins,
 };
 
 /// Show virtual servers, their real servers, health, sessions and rates
@@ -35,6 +40,9 @@ use crate::api::{
 pub struct Status {
     #[command(flatten)]
     socket: Socket,
+    /// Take the control socket and the pin path from this configuration file
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    config: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -44,19 +52,40 @@ pub struct Status {
         value_name = "SECONDS",
         num_args = 0..=1,
         default_missing_value = "2",
-        value_parser = clap::value_parser!(u32).range(1..=86_400)
+        value_parser = seconds
     )]
     watch: Option<u32>,
 }
 
 impl Status {
     /// Prints the status.
-    pub fn run(self) -> Result<()> {
+    pub fn run(mut self) -> Result<()> {
+        let pins = match &self.config {
+            Some(file) => {
+                let config = Config::load(file)?;
+                self.socket.socket = config.control.socket;
+                Some(Pins::new(&config.pin_path))
+            }
+            None if self.socket.socket == Path::new(DEFAULT_SOCKET) => {
+                Some(Pins::new(Path::new(DEFAULT_PIN_PATH)))
+            }
+            None => None,
+        };
         let printed = match self.watch {
             None => block_on(async { self.print().await }),
             Some(seconds) => block_on(self.watch(Duration::from_secs(seconds.into()))),
         };
-        end_quietly(printed)
+        let nobody_answers = |error: &anyhow::Error| {
+            matches!(error.downcast_ref(), Some(ClientError::NoDaemon { .. }))
+        };
+        match end_quietly(printed) {
+            Err(error) if nobody_answers(&error) && pins.is_some_and(|it| it.forward_alone()) => {
+                bail!(
+                    "{error}\nforwarding goes on without a daemon, and nobody checks the real servers"
+                )
+            }
+            outcome => outcome,
+        }
     }
 
     async fn print(&self) -> Result<()> {

@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use self::{pcapng::Pcapng, text::Text};
-use super::{Socket, block_on, end_quietly};
+use super::{Socket, block_on, end_quietly, seconds};
 use crate::{
     api::{
         client,
@@ -70,8 +70,8 @@ pub struct Trace {
     #[arg(long, value_name = "N")]
     count: Option<NonZeroU64>,
     /// End after so many seconds
-    #[arg(long, value_name = "N")]
-    seconds: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = seconds)]
+    seconds: Option<u32>,
     /// Bytes of each packet to take along, for --json and --pcapng
     #[arg(long, value_name = "BYTES", default_value = "128", value_parser = clap::value_parser!(u32).range(1..=TraceEvent::MOST_BYTES as i64))]
     snap: u32,
@@ -137,7 +137,7 @@ impl Trace {
         output.flush()?;
         let time_is_up = async {
             match self.seconds {
-                Some(seconds) => sleep(Duration::from_secs(seconds)).await,
+                Some(seconds) => sleep(Duration::from_secs(seconds.into())).await,
                 None => std::future::pending().await,
             }
         };

@@ -1,5 +1,7 @@
 //! `lb unbind`
 
+use std::slice;
+
 use anyhow::Result;
 use clap::Args;
 
@@ -21,7 +23,7 @@ use crate::{
 pub struct Unbind {
     #[command(flatten)]
     binding: Binding,
-    /// Drop its sessions, too, also those of a real server that was unbound before
+    /// Drop its sessions, too, also if it was unbound before
     #[arg(long)]
     now: bool,
 }
@@ -49,9 +51,10 @@ impl Unbind {
         );
         let (what, servers) = match applied.await {
             Ok(edit) => ("unbound", edit.servers),
-            Err(error) if self.now && self.is_draining(&error).await? => {
-                ("was unbound already", vec![server.clone()])
-            }
+            Err(error) if self.now => match self.unbound_before(&error).await? {
+                left if left.is_empty() => return Err(error.into()),
+                left => ("was unbound already", left),
+            },
             Err(error) => return Err(error.into()),
         };
         let sessions = if self.now {
@@ -80,17 +83,17 @@ impl Unbind {
         Ok(format!("{server} {what}, {sessions}{service}"))
     }
 
-    /// Whether a real server that can't be unbound has sessions left from before.
-    async fn is_draining(&self, error: &Refused) -> Result<bool> {
-        let Refused::Edit(EditError::NotBound { .. } | EditError::UnknownServer { .. }) = error
-        else {
-            return Ok(false);
+    /// The real servers that can't be unbound and have sessions left from before.
+    async fn unbound_before(&self, error: &Refused) -> Result<Vec<String>> {
+        let unbound = match error {
+            Refused::Edit(EditError::NotBound { unbound, .. }) => unbound,
+            Refused::Edit(EditError::UnknownServer { name, .. }) => slice::from_ref(name),
+            _ => return Ok(Vec::new()),
         };
         let status = client::status(self.binding.socket()).await?;
         let shop = edit::virtual_server(&status, &self.binding.virtual_server)?;
-        let wanted = [self.binding.server.clone()];
-        let is_left = edit::real_servers(shop, &wanted).any(|it| !it.sorry);
-        Ok(is_left)
+        let left = edit::real_servers(shop, unbound).filter(|it| !it.sorry);
+        Ok(left.map(|it| it.name.clone()).collect())
     }
 }
 

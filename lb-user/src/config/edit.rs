@@ -61,7 +61,9 @@ pub enum EditError {
         group: String,
     },
     /// It is bound, as wanted or with another weight.
-    #[error("`{name}` is bound to `{virtual_server}` already ({file_name}:{line})")]
+    #[error(
+        "`{name}` is bound to `{virtual_server}` already ({file_name}:{line}): edit that line for another weight, or to end a drain"
+    )]
     Bound {
         /// The file.
         file_name: String,
@@ -95,6 +97,8 @@ pub enum EditError {
         name: String,
         /// The virtual server.
         virtual_server: String,
+        /// What the name means, without what is bound by another name.
+        unbound: Vec<String>,
     },
     /// It can't be unbound without the others of its group, or from one virtual server alone.
     #[error(
@@ -201,7 +205,7 @@ pub fn unbind(
     let written = Written::new(file_name, text, &file, virtual_server)?;
     let servers = written.servers(server)?;
     let Some((index, _)) = written.entry(server) else {
-        return Err(written.not_bound(server));
+        return Err(written.not_bound(server, servers));
     };
     let mut expected = written.config.clone();
     expected.virtual_servers[written.index]
@@ -301,12 +305,16 @@ impl<'a> Written<'a> {
         })
     }
 
-    fn not_bound(&self, server: &str) -> EditError {
-        let virtual_server = self.config.virtual_servers[self.index].name.clone();
+    /// Why `server`, which means these `servers`, can't be unbound.
+    fn not_bound(&self, server: &str, mut servers: Vec<String>) -> EditError {
+        let config = &self.config.virtual_servers[self.index];
+        let virtual_server = config.name.clone();
         let Some((group, _)) = self.group_of(server) else {
+            servers.retain(|server| config.bind.iter().all(|bound| bound.server != *server));
             return EditError::NotBound {
                 name: server.to_owned(),
                 virtual_server,
+                unbound: servers,
             };
         };
         let others: Vec<_> = (0..self.virtual_servers.len())

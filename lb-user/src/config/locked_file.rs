@@ -125,7 +125,8 @@ impl LockedFile {
             }
             Err(error) => return Err(error.into()),
         }
-        // It is replaced, whether or not a crash would undo that.
+        // It is replaced, whether or not a crash would undo that. The daemon reads it once this is done: until then it is open
+        // for writing.
         let _ = File::open(directory).and_then(|directory| directory.sync_all());
         Ok(true)
     }

@@ -83,6 +83,12 @@ pub async fn run(config_path: &Path) -> Result<()> {
     privileges::keep_only(&privileges::DAEMON)?;
     let mut events = Events::new(config_path)?;
     let socket = config.control.socket.clone();
+    let _directories = server::make_directories(&socket).with_context(|| {
+        format!(
+            "can't make the directory of control.socket {}",
+            socket.display()
+        )
+    })?;
     let listener = server::listen(&socket)
         .with_context(|| format!("can't listen on control.socket {}", socket.display()))?;
     let outcome = async {
@@ -96,8 +102,6 @@ pub async fn run(config_path: &Path) -> Result<()> {
         tokio::spawn(server::serve(listener, requests));
         info!(version = env!("CARGO_PKG_VERSION"), "running");
         daemon.supervisor.ready();
-        // It may have changed before it was watched.
-        daemon.reload_if_changed();
         daemon.serve(&mut events, incoming).await
     };
     let outcome = outcome.await;
@@ -126,7 +130,7 @@ impl Events {
             reload: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            config_file: ConfigFile::watch(config_path),
+            config_file: ConfigFile::watch(config_path)?,
             sample,
             sweep,
             watchdog: Watchdog::new(),
@@ -172,6 +176,9 @@ impl Daemon {
         let (targets, receiver) = watch::channel(targets(&config, &[]));
         let network = net::watch(receiver).await?;
         attach::check_links(&pins, &network.borrow(), &config.interfaces)?;
+        for interface in &config.interfaces {
+            attach::check_interface(&pins, &network.borrow(), interface)?;
+        }
         let sizes = Sizes::new(&config.limits);
         let loaded = load::load(&pins, &sizes)?;
         let upgrade = Upgrade::new(loaded.former, loaded.replaces_maps, loaded.fragments);

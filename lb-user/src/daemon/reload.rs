@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use super::{Daemon, config_file, listen_for_metrics};
 use crate::{
     api::status,
-    config::{self, Config, Limits, LoadError, difference},
+    config::{self, Config, Limits, difference},
 };
 
 /// More than so many changes at once are not logged one by one.
@@ -62,13 +62,7 @@ impl Reloads {
 
 impl Daemon {
     pub(super) fn reload_if_changed(&mut self) {
-        let is_new = match config::read(&self.reloads.file) {
-            Ok(bytes) => self.reloads.bytes != Some(bytes),
-            // A file that is gone for a moment is being replaced.
-            Err(LoadError::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(_) => self.reloads.bytes.is_some(),
-        };
-        if is_new {
+        if self.reloads.bytes != config::read(&self.reloads.file).ok() {
             let _ = self.reload();
         }
     }

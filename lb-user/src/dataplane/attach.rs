@@ -200,6 +200,22 @@ impl Attachments {
     }
 }
 
+/// Makes sure that an interface is there, and that no other XDP program is.
+pub fn check_interface(
+    pins: &Pins,
+    network: &View,
+    Interface { name, .. }: &Interface,
+) -> Result<(), AttachError> {
+    let interface = name.clone();
+    match network.interfaces.get(name) {
+        None => Err(AttachError::NoInterface { interface }),
+        Some(known) if known.xdp.is_some() && !pins.link(name).exists() => {
+            Err(AttachError::Busy { interface })
+        }
+        Some(_) => Ok(()),
+    }
+}
+
 /// Makes sure that the pinned links are of interfaces in this network namespace, or of none any more, and are attached
 /// in the mode that is wanted. Network namespaces may share a BPF file system, and what is pinned for one must not be
 /// filled with the network of another; and a link keeps its mode for life.
@@ -245,6 +261,20 @@ pub fn check_links(
         }
     }
     Ok(())
+}
+
+/// Whether all interfaces that something is pinned for are gone, perhaps with their network namespace, and some were there.
+pub fn are_gone(pins: &Pins) -> Result<bool, AttachError> {
+    let interfaces = pins.linked_interfaces()?;
+    for name in &interfaces {
+        let pinned = PinnedLink::from_pin(pins.link(name)).map_err(unusable(name))?;
+        let link = FdLink::from(pinned);
+        let info = link.info().map_err(unusable(name))?;
+        if interface_of(info.id()).map_err(unusable(name))? != 0 {
+            return Ok(false);
+        }
+    }
+    Ok(!interfaces.is_empty())
 }
 
 /// The index of the interface of an XDP link, of which this process has a descriptor; 0 when it is gone

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -12,7 +13,10 @@ use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
     mount::{MsFlags, mount},
-    sys::statfs::{FsType, statfs},
+    sys::{
+        stat::{major, minor},
+        statfs::{FsType, statfs},
+    },
 };
 use tracing::warn;
 
@@ -328,6 +332,20 @@ impl Pins {
         }
     }
 
+    /// The process that has [locked](Self::lock) the pins.
+    pub fn holder(&self) -> Option<u32> {
+        let known = fs::metadata(&self.root).ok()?;
+        let (major, minor) = (major(known.dev()), minor(known.dev()));
+        let file = format!("{major:02x}:{minor:02x}:{}", known.ino());
+        locked_by(&fs::read_to_string("/proc/locks").ok()?, &file)
+    }
+
+    /// Whether a balancer is pinned and no process runs that keeps it true.
+    pub fn forward_alone(&self) -> bool {
+        let is_linked = self.linked_interfaces().is_ok_and(|all| !all.is_empty());
+        is_linked && self.holder().is_none()
+    }
+
     /// The interfaces that have a pinned link.
     pub fn linked_interfaces(&self) -> Result<Vec<String>, PinError> {
         interfaces_in(&self.links())
@@ -380,6 +398,16 @@ impl Pins {
         }
         fs::remove_dir(&self.root).map_err(failed("remove", &self.root))
     }
+}
+
+/// Lines are such as `1: FLOCK  ADVISORY  WRITE 708 00:13:14 0 EOF` (proc_locks(5)), the file as its device's numbers and its
+/// inode.
+fn locked_by(locks: &str, file: &str) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let is_it = *fields.get(1)? == "FLOCK" && *fields.get(5)? == file;
+        is_it.then(|| fields[4].parse().ok())?
+    })
 }
 
 #[cfg(test)]

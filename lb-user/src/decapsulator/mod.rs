@@ -116,11 +116,16 @@ pub fn counters(
         .collect()
 }
 
-/// Ends decapsulation on interfaces (on all that are pinned, if none is named).
+/// Ends decapsulation on interfaces (on all that are pinned, if none is named, and what is left of those that are gone goes, too).
 pub fn stop(interfaces: &[String], pin_path: &Path) -> Result<()> {
     require_privileges()?;
     let namespace = NamespacePins::current(pin_path)?;
-    for (interface, pins) in namespace.pinned(interfaces)? {
+    let were_gone = interfaces.is_empty() && namespace.remove_gone()?;
+    let pinned = match namespace.pinned(interfaces) {
+        Err(_) if were_gone => Vec::new(),
+        pinned => pinned?,
+    };
+    for (interface, pins) in pinned {
         let _lock = pins.lock().map_err(interface::not_free(&interface))?;
         pins.remove()?;
     }

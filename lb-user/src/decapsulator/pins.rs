@@ -1,14 +1,14 @@
 //! Where `lb decap` pins what it loads.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, ensure};
 
-use crate::dataplane::{Pins, pins};
+use crate::dataplane::{Pins, attach, pins};
 
 /// The pins for the interfaces of one network namespace. Network namespaces may share a BPF file system, and
 /// their interfaces have the same names; so each has a directory, named after its inode, with a
@@ -59,9 +59,38 @@ impl NamespacePins {
         with_pins.collect()
     }
 
+    /// Removes what was pinned for interfaces that are gone, with their network namespace or without it, unless a process waits
+    /// for one to be back. Whether there was anything.
+    pub fn remove_gone(&self) -> Result<bool> {
+        let mut any = false;
+        for namespace in self.namespaces()? {
+            for name in pins::interfaces_in(&namespace)? {
+                let pins = Pins::new(&namespace.join(pins::file_name(&name)));
+                if pins.holder().is_none() && attach::are_gone(&pins)? {
+                    pins.remove()?;
+                    any = true;
+                }
+            }
+        }
+        Ok(any)
+    }
+
+    /// The directories of all network namespaces.
+    fn namespaces(&self) -> io::Result<Vec<PathBuf>> {
+        let entries = match fs::read_dir(&self.pin_path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let paths: Vec<_> = entries
+            .map(|it| Ok(it?.path()))
+            .collect::<io::Result<_>>()?;
+        Ok(paths.into_iter().filter(|it| it.is_dir()).collect())
+    }
+
     /// Removes the directories that nothing is in any more.
     pub fn remove_empty(&self) {
-        for directory in [&self.directory, &self.pin_path] {
+        let namespaces = self.namespaces().unwrap_or_default();
+        for directory in namespaces.iter().chain([&self.pin_path]) {
             // It stays while anything is in it.
             let _ = fs::remove_dir(directory);
         }

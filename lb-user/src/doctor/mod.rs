@@ -58,6 +58,7 @@ pub async fn examine(config: Option<&Config>) -> Result<Vec<Finding>, NetError> 
 /// As [`examine`].
 pub async fn warnings(config: &Config, network: &View) -> Result<Vec<Finding>, NetError> {
     let mut findings = of_network(config, network).await?;
+    findings.extend(pins::passing(config));
     findings.retain(|finding| finding.severity == Severity::Warning);
     Ok(findings)
 }

@@ -1,14 +1,13 @@
 //! The BPF file system, and what is pinned there already.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{fs, path::Path};
 
 use anyhow::Error;
-use nix::sys::stat::{major, minor};
 
 use super::Finding;
 use crate::{
     config::Config,
-    dataplane::{PinError, Pins, Sizes, attach, former},
+    dataplane::{AttachError, PinError, Pins, Sizes, attach, former},
     net::View,
 };
 
@@ -24,17 +23,19 @@ pub fn examine(config: &Config, network: &View) -> Vec<Finding> {
         }
         Err(error) => Finding::stops(&subject, error.to_string()),
     }];
-    if let Some(pid) = holder(pins.root()) {
+    findings.extend(passing(config));
+    if let Some(pid) = pins.holder() {
         let message = format!("process {pid} runs on it: another lb would be refused");
         findings.push(Finding::ok(&subject, message));
     }
+    if pins.forward_alone() {
+        let message = "forwarding goes on without a daemon, and nobody checks the real servers: start `lb run`";
+        findings.push(Finding::warning(&subject, message));
+    }
     for interface in &config.interfaces {
-        let name = &interface.name;
-        let known = network.interfaces.get(name);
-        if known.is_some_and(|it| it.xdp.is_some()) && !pins.link(name).exists() {
-            let interface = name.clone();
-            let busy = attach::AttachError::Busy { interface };
-            findings.push(Finding::stops(name, busy.to_string()));
+        let free = attach::check_interface(&pins, network, interface);
+        if let Err(busy @ AttachError::Busy { .. }) = free {
+            findings.push(Finding::stops(&interface.name, busy.to_string()));
         }
     }
     let stopped = |error: Error| Finding::stops(&subject, format!("{error:#}"));
@@ -54,21 +55,28 @@ pub fn examine(config: &Config, network: &View) -> Vec<Finding> {
     findings
 }
 
-/// The process that has locked a directory, as [`Pins::lock`] does it.
-fn holder(directory: &Path) -> Option<u32> {
-    let known = fs::metadata(directory).ok()?;
-    let (major, minor) = (major(known.dev()), minor(known.dev()));
-    let file = format!("{major:02x}:{minor:02x}:{}", known.ino());
-    locked_by(&fs::read_to_string("/proc/locks").ok()?, &file)
+/// A warning, if what is pinned now goes with this process and its children: below the /sys that `ip netns exec` makes.
+pub fn passing(config: &Config) -> Option<Finding> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let namespace = source_of_sys(&mounts).map(|name| Path::new("/run/netns").join(name))?;
+    let is_passing = config.pin_path.starts_with("/sys") && namespace.exists();
+    is_passing.then(|| {
+        let subject = format!("pin_path {}", config.pin_path.display());
+        let message = format!(
+            "`ip netns exec` hides /sys: pins, and forwarding, end with the processes that it starts; use nsenter --net={}",
+            namespace.display()
+        );
+        Finding::warning(&subject, message)
+    })
 }
 
-/// Lines are such as `1: FLOCK  ADVISORY  WRITE 708 00:13:14 0 EOF` (proc_locks(5)), the file as its device's numbers and its
-/// inode.
-fn locked_by(locks: &str, file: &str) -> Option<u32> {
-    locks.lines().find_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let is_it = *fields.get(1)? == "FLOCK" && *fields.get(5)? == file;
-        is_it.then(|| fields[4].parse().ok())?
+/// What is mounted at /sys: for `ip netns exec` the namespace's name (iproute2: lib/namespace.c, `netns_switch`). Lines are such as
+/// `31 24 0:40 / /sys rw,relatime shared:7 - sysfs sysfs rw` (proc_pid_mountinfo(5)).
+fn source_of_sys(mounts: &str) -> Option<&str> {
+    mounts.lines().find_map(|line| {
+        let (place, mounted) = line.split_once(" - sysfs ")?;
+        let is_sys = place.split(' ').nth(4) == Some("/sys");
+        is_sys.then(|| mounted.split(' ').next())?
     })
 }
 
@@ -77,12 +85,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_process_that_holds_a_lock_is_found() {
-        let locks = "1: POSIX  ADVISORY  READ 5433 08:01:140 0 EOF
-2: FLOCK  ADVISORY  WRITE 2001 00:1c:14 0 EOF
-3: FLOCK  ADVISORY  WRITE 2002 00:1c:140 0 EOF
+    fn the_source_of_sys_is_found() {
+        let mounts = "24 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
+30 24 0:39 / /srv/sys rw - sysfs other rw
+31 24 0:40 / /sys rw,relatime shared:7 master:2 - sysfs red rw
 ";
-        assert_eq!(locked_by(locks, "00:1c:140"), Some(2002));
-        assert_eq!(locked_by(locks, "08:01:140"), None);
+        assert_eq!(source_of_sys(mounts), Some("red"));
+        assert_eq!(source_of_sys(""), None);
     }
 }

@@ -141,6 +141,13 @@ fn a_group_is_unbound_and_bound_again() {
     assert_eq!(said, "shop: web bound, 2 of 2 real servers up\n");
     assert_eq!(config(&lab), before);
     drop(connections);
+
+    let connections = open(&lab, (VIP, 80), 4);
+    done(&lab, "unbind shop web");
+    done(&lab, "bind shop web-1");
+    let said = done(&lab, "unbind shop web --now");
+    assert_eq!(said, "shop: web was unbound already, 2 sessions dropped\n");
+    assert_eq!(ended(&connections), 2);
 }
 
 #[test]

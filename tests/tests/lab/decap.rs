@@ -487,6 +487,30 @@ fn the_link_of_an_interface_that_went_without_a_process_is_replaced() {
 }
 
 #[test]
+fn stop_removes_what_interfaces_have_left_that_are_gone_with_their_namespace_or_not() {
+    let lab = lab(2);
+    let [here, there] = [1, 2].map(|number| lab.real_server(number));
+    plug_in_cable(there);
+    let [gone, stays] = [CABLE, "eth0"].map(|name| lab.decapsulate_on(there, name, "").unwrap());
+    gone.stop(Signal::SIGTERM).unwrap();
+    stays.stop(Signal::SIGTERM).unwrap();
+    unplug_cable(there);
+    assert!(decap(&lab, "--stop").status.success());
+    assert!(xdp_mode(there, "eth0").is_some());
+    let stop = "decap --stop --interface wan.5 --pin-path {decap}";
+    let message = refusal(&lab.lb_on(there, stop).unwrap());
+    assert!(message.contains("nothing in place on wan.5"), "{message}");
+    assert!(refusal(&decap(&lab, "--stop")).contains("nothing in place"));
+
+    plug_in_cable(here);
+    let waits = lab.decapsulate_on(here, CABLE, "").unwrap();
+    unplug_cable(here);
+    assert!(refusal(&decap(&lab, "--stop")).contains("running for wan.5"));
+    waits.stop(Signal::SIGTERM).unwrap();
+    assert!(decap(&lab, "--stop").status.success());
+}
+
+#[test]
 fn one_process_serves_several_interfaces() {
     let lab = lab(1);
     let host = lab.real_server(1);

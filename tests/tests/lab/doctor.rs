@@ -1,6 +1,9 @@
 //! `lb doctor`, and what the daemon says of its host when it starts.
 
+use std::process::Command;
+
 use lb_tests::{Daemon, Lab};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{
@@ -64,6 +67,50 @@ fn a_good_host_is_found_to_be_good_and_nothing_is_changed() {
         .http()
         .get((VIP, 80), 50)
         .assert_all_succeeded();
+}
+
+#[test]
+fn pins_that_go_with_ip_netns_exec_are_warned_of() {
+    let lab = lab(1);
+    lab.write_config(&lab.config(SHOP)).unwrap();
+    let namespace = lab.balancer().namespace();
+    let output = Command::new("ip")
+        .args(["netns", "exec", namespace])
+        .arg(lb_tests::binary().unwrap())
+        .args(["doctor", "--config"])
+        .arg(lab.config_file())
+        .output()
+        .unwrap();
+    let found = String::from_utf8(output.stdout).unwrap();
+    let words = format!("use nsenter --net=/run/netns/{namespace}\n");
+    let is_it = |line: &str| line.starts_with("warning  pin_path") && line.ends_with(&words);
+    assert!(found.split_inclusive('\n').any(is_it), "{found}");
+    let (found, _) = examine(&lab, &lab.config(SHOP));
+    assert!(!found.iter().any(|it| it.contains("nsenter")), "{found:#?}");
+}
+
+#[test]
+fn forwarding_without_a_daemon_is_told_of() {
+    let lab = lab(1);
+    let config = lab.config(SHOP);
+    let lb = Daemon::spawn(&lab, &config).unwrap();
+    lb.wait_until("it answers", |_| true).unwrap();
+    let words = "forwarding goes on without a daemon";
+    let (found, _) = examine(&lab, &config);
+    assert!(!found.iter().any(|it| it.contains(words)), "{found:#?}");
+
+    lb.stop(Signal::SIGTERM).unwrap();
+    let (found, status) = examine(&lab, &config);
+    assert_eq!(status, 0, "{found:#?}");
+    assert_found(&found, "warning pin_path", words);
+    let status = || {
+        let output = lab.lb("status --config {config}").unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let (told, ended) = (status(), lab.lb("stop --config {config}").unwrap());
+    assert!(ended.status.success() && told.contains(words), "{told}");
+    assert!(!status().contains(words));
 }
 
 #[test]

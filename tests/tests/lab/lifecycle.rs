@@ -19,6 +19,9 @@ use crate::{
     },
 };
 
+/// Has no native XDP.
+const BRIDGE: &str = "link add br0 type bridge";
+
 /// An interface of the balancer with nothing at its other end.
 pub fn add_cable(lab: &Lab, name: &str) {
     let host = lab.balancer();
@@ -145,6 +148,9 @@ fn lb_stop_leaves_nothing(#[case] running: bool) {
         "{}",
         String::from_utf8_lossy(&stop.stderr)
     );
+    let said = String::from_utf8(stop.stdout).unwrap();
+    assert!(said.starts_with("forwarding ended"), "{said}");
+    assert_eq!(said.contains("no daemon"), !running, "{said}");
     assert!(lb.is_none_or(|lb| lb.wait().unwrap().success()));
     assert!(!lab.pin_path().exists());
     assert_eq!(xdp_mode(lab.balancer(), "eth0"), None);
@@ -157,6 +163,27 @@ fn lb_stop_leaves_nothing(#[case] running: bool) {
         .http()
         .get((VIP, 80), 100)
         .assert_all_succeeded();
+}
+
+#[test]
+fn lb_stop_asks_for_the_socket_of_the_daemon_that_has_the_pins() {
+    let lab = lab(1);
+    let lb = balance(&lab, SHOP);
+    let pins = lab.pin_path();
+    let stop = format!(
+        "stop --socket /nowhere/lb.sock --pin-path {}",
+        pins.display()
+    );
+    let stop = lab.lb(&stop).unwrap();
+    let error = String::from_utf8(stop.stderr).unwrap();
+    assert_eq!(stop.status.code(), Some(1), "{error}");
+    let words = [
+        pins.to_str().unwrap(),
+        "does not answer at /nowhere/lb.sock",
+        "--socket",
+    ];
+    assert!(words.iter().all(|it| error.contains(it)), "{error}");
+    lb.status().unwrap();
 }
 
 #[rstest]
@@ -181,8 +208,12 @@ fn a_start_that_fails_leaves_nothing(#[case] socket_taken: bool) {
     let lab = lab(1);
     let _listener = socket_taken.then(|| UnixListener::bind(lab.socket()).unwrap());
     let mut config = lab.config(SHOP);
+    let made = lab.directory().join("made");
     if !socket_taken {
-        config = config.replace("interfaces: [", "interfaces: [{name: eth0}, {name: eth9}, ");
+        config = config.replace("/lb.sock", "/made/lb.sock");
+        lab.balancer().ip(BRIDGE);
+        let all = "interfaces: [{name: eth0}, {name: br0, xdp: native}, ";
+        config = config.replace("interfaces: [", all);
         config = config.replace(", {name: eth0, xdp: auto}", "");
     }
     lab.write_config(&config).unwrap();
@@ -190,6 +221,7 @@ fn a_start_that_fails_leaves_nothing(#[case] socket_taken: bool) {
     assert_eq!(run.status.code(), Some(1));
     assert!(!lab.pin_path().exists());
     assert_eq!(lab.socket().exists(), socket_taken);
+    assert!(!made.exists());
     assert_eq!(xdp_mode(lab.balancer(), "eth0"), None);
 }
 
@@ -199,17 +231,37 @@ fn a_start_that_fails_leaves_what_was_in_place() {
     let _servers = serve_http(&lab, &[80]);
     balance(&lab, SHOP).stop(Signal::SIGTERM).unwrap();
     add_cable(&lab, "cable");
-    let all = "interfaces: [{name: cable}, {name: eth9}, ";
+    lab.balancer().ip(BRIDGE);
+    let all = "interfaces: [{name: cable}, {name: br0, xdp: native}, ";
     let config = lab.config(SHOP).replace("interfaces: [", all);
     lab.write_config(&config).unwrap();
     let run = lab.lb("run --config {config}").unwrap();
     let error = String::from_utf8(run.stderr).unwrap();
-    assert!(error.contains("interface eth9 does not exist"), "{error}");
+    assert!(error.contains("br0 can't run XDP"), "{error}");
     assert_eq!(xdp_mode(lab.balancer(), "cable"), None);
     assert!(!lab.pin_path().join("links/cable").exists());
     let requests = lab.client().http().get((VIP, 80), 100);
     requests.assert_all_succeeded();
     balance(&lab, SHOP);
+}
+
+#[test]
+fn an_interface_that_cannot_be_served_ends_a_start_before_all_else() {
+    let lab = lab(1);
+    let _servers = serve_http(&lab, &[80]);
+    add_cable(&lab, "cable");
+    let _decap = lab.decapsulate_on(lab.balancer(), "cable", "").unwrap();
+    for (interface, words) in [
+        ("eth9", "interface eth9 does not exist"),
+        ("cable", "another XDP program is attached to cable"),
+    ] {
+        let all = format!("interfaces: [{{name: {interface}}}, ");
+        let config = lab.config(SHOP).replace("interfaces: [", &all);
+        lab.write_config(&config).unwrap();
+        let run = lab.lb("run --config {config}").unwrap();
+        let error = String::from_utf8(run.stderr).unwrap();
+        assert!(error.starts_with(words), "{error}");
+    }
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Edit the file, and the change is live.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::Write,
     os::unix::fs::symlink,
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 
 use lb_tests::{Daemon, Lab, named};
@@ -100,6 +102,66 @@ fn a_bad_file_changes_nothing_and_says_why() {
     let status = lb.wait_until("the good file", moved).unwrap();
     assert_eq!(status["configuration"]["error"], Value::Null);
     assert_eq!(status["configuration"]["reloads_applied"], 1);
+}
+
+/// A pause of the writer may be long, and what is there then a good file.
+#[test]
+fn a_file_that_is_held_open_for_writing_is_applied_when_it_is_whole() {
+    let lab = lab(2);
+    let lb = balance(&lab, &shop("web-1"));
+    let more = "- {name: more, vip: 10.9.1.2, protocol: tcp, port: 81, bind: [web-1]}\n";
+    let (shop, told) = (shop("web"), "is held open for writing");
+    let mut file = File::create(lab.config_file()).unwrap();
+    file.write_all(lab.config(more).as_bytes()).unwrap();
+    let status = lb.wait_until(told, |_| lab.log().contains(told)).unwrap();
+    assert_eq!(status["virtual_servers"][0]["name"], "shop");
+    file.write_all(shop.as_bytes()).unwrap();
+    thread::sleep(Duration::from_millis(500));
+    let status = lb.status().unwrap();
+    assert_eq!(status["configuration"]["reloads_applied"], 0);
+    assert_eq!(lab.log().matches(told).count(), 1, "{}", lab.log());
+    drop(file);
+    let status = lb.wait_until("the new binding", bound(2)).unwrap();
+    assert_eq!(status["configuration"]["reloads_applied"], 1);
+    assert_eq!(status["virtual_servers"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn lb_reload_takes_a_file_that_is_held_open_for_writing_as_it_is() {
+    let lab = lab(2);
+    let lb = balance(&lab, &shop("web-1"));
+    let mut file = File::create(lab.config_file()).unwrap();
+    file.write_all(lab.config(&shop("web")).as_bytes()).unwrap();
+    let output = lab.lb("reload --socket {socket}").unwrap();
+    assert!(output.status.success(), "{output:?}");
+    lb.wait_until("the new binding", bound(2)).unwrap();
+}
+
+#[test]
+fn a_file_that_is_gone_is_told_of_until_it_is_back() {
+    let lab = lab(1);
+    let lb = balance(&lab, &shop("web-1"));
+    let error_with = |words| {
+        move |status: &Value| {
+            let error = status["configuration"]["error"].as_str();
+            error.is_some_and(|error| error.contains(words))
+        }
+    };
+    let good = fs::read(lab.config_file()).unwrap();
+    fs::write(lab.config_file(), "nonsense").unwrap();
+    lb.wait_until("a bad file", error_with("lb.yaml:1:1"))
+        .unwrap();
+    fs::remove_file(lab.config_file()).unwrap();
+    let gone = "No such file";
+    let status = lb.wait_until(gone, error_with(gone)).unwrap();
+    assert_eq!(status["configuration"]["reloads_refused"], 2);
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(lab.log().matches(gone).count(), 1, "{}", lab.log());
+    fs::write(lab.config_file(), good).unwrap();
+    let no_error = |status: &Value| status["configuration"]["error"] == Value::Null;
+    let status = lb.wait_until("the good file", no_error).unwrap();
+    assert_eq!(status["configuration"]["reloads_applied"], 1);
+    assert_eq!(status["configuration"]["reloads_refused"], 2);
 }
 
 #[test]

@@ -200,8 +200,18 @@ fn a_group_is_unbound_with_all_its_servers() {
     Some(2),
     "`spare` is a group: its real servers have their own weights; leave out --weight"
 )]
-#[case("shop", "web", None, "`web` is bound to `shop` already (lb.yaml:6)")]
-#[case("shop", "4", Some(2), "`4` is bound to `shop` already (lb.yaml:6)")]
+#[case(
+    "shop",
+    "web",
+    None,
+    "`web` is bound to `shop` already (lb.yaml:6): edit that line for another weight, or to end a drain"
+)]
+#[case(
+    "shop",
+    "4",
+    Some(2),
+    "`4` is bound to `shop` already (lb.yaml:6): edit that line for another weight, or to end a drain"
+)]
 #[case(
     "shop",
     "web-1",

@@ -100,3 +100,13 @@ fn whatever_a_process_left_that_was_killed_the_next_one_knows_which_maps_to_use(
         assert_eq!(maps(&pins), expected, "{left:?}");
     }
 }
+
+#[test]
+fn the_process_that_holds_a_lock_is_found() {
+    let locks = "1: POSIX  ADVISORY  READ 5433 08:01:140 0 EOF
+2: FLOCK  ADVISORY  WRITE 2001 00:1c:14 0 EOF
+3: FLOCK  ADVISORY  WRITE 2002 00:1c:140 0 EOF
+";
+    assert_eq!(locked_by(locks, "00:1c:140"), Some(2002));
+    assert_eq!(locked_by(locks, "08:01:140"), None);
+}

@@ -243,6 +243,7 @@ fn explain(lab: &Lab) -> Result<()> {
     let (socket, config, pins) = (socket.display(), config.display(), pins.display());
     let inside = |host: &Host| format!("nsenter --net=/run/netns/{}", host.namespace());
     let (client, balancer) = (inside(lab.client()), inside(lab.balancer()));
+    let traveller = lab.real_server(2).namespace();
     println!(
         "
 The lab is up. Try:
@@ -251,11 +252,11 @@ The lab is up. Try:
   {lb} status --socket {socket}
   $EDITOR {config}                      # what you save is live
   bpftool map dump pinned {pins}/maps/real_servers
-  ip -n {} link set dev eth0 down             # a real server dies
+  ip -n {traveller} link set dev eth0 down    # a real server dies
+  ip -n {traveller} link set dev eth0 up      # and is back
   {balancer} {lb} stop --config {config}     # forwarding ends
 Remove it:
   cargo xtask demo --clean",
-        lab.real_server(2).namespace(),
     );
     Ok(())
 }
