@@ -1,7 +1,8 @@
 //! Rates, from counters sampled now and then.
 
-use std::{collections::HashMap, time::Instant};
+use std::time::Instant;
 
+use foldhash::HashMap;
 use lb_common::Counters;
 
 /// What a counter belongs to.

@@ -2,7 +2,6 @@
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
     io,
     os::fd::{AsFd, OwnedFd},
     thread,
@@ -37,7 +36,7 @@ pub(super) struct CountersMap {
     /// The same map, for what aya has no call for.
     fd: OwnedFd,
     /// The most sessions that were ever read, by index.
-    sessions: RefCell<HashMap<u32, u64>>,
+    sessions: RefCell<Vec<u64>>,
 }
 
 impl CounterMaps {
@@ -137,11 +136,10 @@ fn copy<T: aya::Pod>(
 
 impl CountersMap {
     pub(super) fn new(map: MapData) -> Result<Self, MapError> {
-        Ok(Self {
-            fd: map.fd().as_fd().try_clone_to_owned()?,
-            map: PerCpuArray::try_from(Map::PerCpuArray(map))?,
-            sessions: RefCell::default(),
-        })
+        let fd = map.fd().as_fd().try_clone_to_owned()?;
+        let map = PerCpuArray::try_from(Map::PerCpuArray(map))?;
+        let sessions = RefCell::new(vec![0; map.len() as usize]);
+        Ok(Self { fd, map, sessions })
     }
 
     fn read(&self, index: u32) -> Result<Counters, MapError> {
@@ -163,8 +161,7 @@ impl CountersMap {
 
     fn grown<'a>(&self, index: u32, cpus: impl Iterator<Item = &'a Words>) -> Counters {
         let mut counters = sum(cpus);
-        let mut sessions = self.sessions.borrow_mut();
-        let most = sessions.entry(index).or_default();
+        let most = &mut self.sessions.borrow_mut()[index as usize];
         *most = grown(*most, counters.sessions);
         counters.sessions = *most;
         counters
@@ -173,7 +170,7 @@ impl CountersMap {
     fn reset(&mut self, index: u32) -> Result<(), PlatformError> {
         let zeros = vec![Words::default(); aya::util::nr_cpus().map_err(|(_, error)| error)?];
         self.map.set(index, PerCpuValues::try_from(zeros)?, 0)?;
-        self.sessions.get_mut().remove(&index);
+        self.sessions.get_mut()[index as usize] = 0;
         Ok(())
     }
 }
