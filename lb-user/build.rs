@@ -7,7 +7,13 @@ fn main() {
     if env::var_os("CARGO_FEATURE_LAYOUT_VARIANT").is_some() {
         objects.push("layout-variant");
     }
-    for program in ["balancer", "tracing_balancer", "decapsulator", "steering"] {
+    for program in [
+        "balancer",
+        "tracing_balancer",
+        "decapsulator",
+        "steering",
+        "clock",
+    ] {
         let object = objects.join(program).with_extension("o");
         println!("cargo::rerun-if-changed={}", object.display());
         match object.canonicalize() {

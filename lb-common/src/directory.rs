@@ -10,11 +10,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{
-    Address,
-    address::AddressWords,
-    hash::{finish, mix},
-};
+use crate::{Address, Clock, address::AddressWords, hash};
 
 /// The only entry of the map `control`.
 #[repr(C)]
@@ -30,6 +26,8 @@ pub struct Control {
     pub layout: u32,
     /// Chosen at random when the maps are made: see [`crate::session::buckets`].
     pub secret: u64,
+    /// How packets tell the time.
+    pub clock: Clock,
 }
 
 /// How many buckets the maps of the same names have.
@@ -60,11 +58,14 @@ impl Directory {
     /// The first and the second bucket of a key, as indices in `vip_buckets`.
     #[inline(always)]
     pub fn buckets(self, address: AddressWords, protocol: u8, port: u16) -> [u32; 2] {
-        let hash = finish(mix(
-            mix(address[0], address[1]),
+        let key = [
+            address[0],
+            address[1],
             u64::from(port) << 8 | u64::from(protocol),
-        ));
-        [hash as u32, (hash >> 32) as u32].map(|hash| self.first_bucket + (hash & self.bucket_mask))
+        ];
+        let hash = hash::multilinear(key);
+        [hash, hash::mix(hash, 0)]
+            .map(|hash| self.first_bucket + ((hash >> 44) as u32 & self.bucket_mask))
     }
 
     /// Reads the directory in one load, so that it is never half of an old one.

@@ -1,5 +1,6 @@
-//! The hashes that a packet computes. They are fixed for good: two balancers must choose the same real
-//! server for the same packet.
+//! The hashes that a packet computes. That of a flow, that of a client's address, and that of a name are fixed for good:
+//! two balancers must choose the same real server for the same packet. [`multilinear`], for the directory, is part of the
+//! layout of the maps alone: who changes it raises [`crate::LAYOUT`].
 //!
 //! Multiply and fold, word by word, with the finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA
 //! 2014): a handful of instructions that BPF has, where it has neither a 128-bit product nor rotation.
@@ -21,6 +22,18 @@ pub const fn finish(state: u64) -> u64 {
     let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     state ^ (state >> 31)
+}
+
+/// A hash of few and quick steps, of keys that nobody chooses to do harm: a sum of products (multilinear hashing: Carter and
+/// Wegman, JCSS 1979). The lower the bit, the less it depends on; the upper 20 are good.
+#[inline(always)]
+pub const fn multilinear([a, b, c]: [u64; 3]) -> u64 {
+    // The upper half of a factor would have no effect but on the upper half of the product: it is folded down. The multipliers are the
+    // fractions of the square roots of 2, 3 and 5.
+    (a ^ a >> 32)
+        .wrapping_mul(0x6a09_e667_f3bc_c909)
+        .wrapping_add((b ^ b >> 32).wrapping_mul(0xbb67_ae85_84ca_a73b))
+        .wrapping_add(c.wrapping_mul(0x3c6e_f372_fe94_f82b))
 }
 
 /// The hash of a flow. Ports are in host byte order.
@@ -137,6 +150,30 @@ mod tests {
                     deviation.abs() < 6.0,
                     "{what} over {bins}: {deviation:.1} sigma"
                 );
+            }
+        }
+    }
+
+    /// Their bins are at most twice as uneven as those of random numbers; they may be more even.
+    #[test]
+    fn ports_and_addresses_in_a_row_do_not_crowd() {
+        let addresses: [fn(u32) -> AddressWords; 4] = [
+            |vip| v4(vip),
+            |vip| v4(vip << 8),
+            |vip| v6(vip.into()),
+            |vip| v6(u128::from(vip) << 64),
+        ];
+        for (number, address) in addresses.into_iter().enumerate() {
+            for bits in [4, 8, 12, 16] {
+                let hashes = (0..1 << 16).map(|i| {
+                    let [high, low] = address(i >> 4);
+                    let hash = multilinear([high, low, u64::from(i & 15) << 8 | 6]);
+                    // The bits that a directory uses (`Directory::buckets`).
+                    hash << (64 - 44 - bits)
+                });
+                let bins = 1 << bits;
+                let excess = deviation(hashes, bins) * (2.0 / f64::from(bins - 1)).sqrt();
+                assert!(excess < 1.0, "{number} over 2^{bits}: {excess:.2} more");
             }
         }
     }

@@ -19,8 +19,10 @@
 #![no_std]
 
 pub mod address;
+pub mod benchmark;
 pub mod binding;
 pub mod budget;
+pub mod clock;
 pub mod counters;
 pub mod decapsulator;
 pub mod directory;
@@ -38,6 +40,7 @@ pub mod virtual_server;
 pub use address::Address;
 pub use binding::Binding;
 pub use budget::Budget;
+pub use clock::Clock;
 pub use counters::{Counters, DropReason, SessionEvent, Traffic};
 pub use decapsulator::DecapsulatorCounters;
 pub use directory::{Control, Directory, PortRange, SessionTables, Vip, VipBucket, VipSlot};
@@ -49,7 +52,8 @@ pub use real_server::RealServer;
 pub use session::{BucketV4, BucketV6, SessionKey};
 pub use trace::{TraceEvent, TraceFilter, TraceRecord, TraceSession, TraceVerdict, TracedPacket};
 pub use virtual_server::{
-    Candidate, Forward, OnDown, OnUnknown, Predictor, PredictorTable, TableBlock, VirtualServer,
+    Candidate, Forward, OnDown, OnUnknown, Predictor, PredictorTable, TableBlock, TableSlot,
+    VirtualServer,
 };
 
 /// IP protocol numbers (IANA).

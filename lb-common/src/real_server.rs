@@ -43,6 +43,13 @@ pub struct RealServer {
 }
 
 impl RealServer {
+    /// Both MAC addresses, as the words at the beginning of an Ethernet header.
+    #[inline(always)]
+    pub fn macs(&self) -> (u64, u32) {
+        let words: &[u64; size_of::<Self>() / 8] = bytemuck::cast_ref(self);
+        (words[0], words[1] as u32)
+    }
+
     /// Whether packets go to it inside an outer header. Told by this entry alone, because a packet that comes
     /// while [`crate::VirtualServer::forward`] changes may find the entry that was, or the one that will be.
     #[inline(always)]

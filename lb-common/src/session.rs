@@ -47,17 +47,24 @@ pub const V4: usize = 1;
 /// Key words of a session of IPv6.
 pub const V6: usize = 3;
 
-/// The two buckets that a session of this virtual server may lie in, of so many, an even number. They are never the same:
-/// whoever records a session would take it for a second one of its flow. The secret keeps clients from finding
-/// flows that all lie in the same ones.
+/// What the sessions at a VIP have in common beside their keys, for [`buckets`]. Not the virtual server's id: a packet would
+/// have to find that first.
+#[inline(always)]
+pub const fn salt(vip: AddressWords, protocol: u8) -> u64 {
+    vip[0] ^ vip[1] ^ protocol as u64
+}
+
+/// The two buckets that a session may lie in, of so many, an even number. They are never the same: whoever records a session
+/// would take it for a second one of its flow. The secret keeps clients from finding flows that all lie in the same
+/// ones; the salt parts what has the same key: [`salt`] for sessions, the virtual server's id for sticky clients.
 #[inline(always)]
 pub const fn buckets<const N: usize>(
     key: &SessionKey<N>,
-    virtual_server: u32,
+    salt: u64,
     secret: u64,
     count: u32,
 ) -> [u32; 2] {
-    let mut hash = mix(secret, virtual_server as u64);
+    let mut hash = secret ^ salt;
     let mut part = 0;
     while part < N {
         hash = mix(hash, key.0[part]);

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{Address, Name};
+use crate::{Address, Name, session};
 
 /// Value of the map `virtual_servers`. What a packet reads is one cache line.
 #[repr(C, align(64))]
@@ -11,7 +11,7 @@ pub struct VirtualServer {
     /// The table that a hash chooses from.
     pub table: PredictorTable,
     /// For predictors that don't choose by hash: the order of a round robin in [`TableBlock`]s, or the [`Candidate`]s
-    /// for the least connections.
+    /// for the least connections. With [`Self::on_change`]: while it settles, the table that comes next.
     pub order: PredictorTable,
     /// Index in `bindings` of the binding with offset 0.
     pub first_binding: u32,
@@ -31,8 +31,10 @@ pub struct VirtualServer {
     pub on_down: u8,
     /// Leading bits of a client's address that sticky tells clients apart by, in the VIP's family.
     pub sticky_prefix: u8,
-    /// Zeros.
-    pub reserved: [u8; 2],
+    /// Not 0 if only flows in marked slots ([`TableSlot::MARK`]) have sessions.
+    pub on_change: u8,
+    /// Zero.
+    pub reserved: [u8; 1],
     /// Room for this many bindings from `first_binding` on. No packet reads it.
     pub binding_capacity: u32,
     /// The VIP, for who reads the map.
@@ -41,6 +43,20 @@ pub struct VirtualServer {
     pub reserved_line: [u8; 8],
     /// Its name in the configuration. No packet reads it.
     pub name: Name,
+}
+
+impl VirtualServer {
+    /// Whether flows begin sessions: always, or with [`Self::on_change`] while it settles.
+    #[inline(always)]
+    pub fn begins_sessions(&self) -> bool {
+        self.on_change == 0 || self.order.load().slots != 0
+    }
+
+    /// The [`session::salt`] of its sessions.
+    #[inline(always)]
+    pub fn session_salt(&self) -> u64 {
+        session::salt(self.vip.words(), self.protocol)
+    }
 }
 
 /// Where a virtual server's predictor table lies in `predictor_tables`.
@@ -75,8 +91,40 @@ impl PredictorTable {
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct TableBlock {
-    /// Bindings, as offsets from [`VirtualServer::first_binding`].
+    /// Each a [`TableSlot`].
     pub slots: [u16; TableBlock::SLOTS],
+}
+
+/// A slot of a predictor table: a binding, as its offset from [`VirtualServer::first_binding`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableSlot(pub u16);
+
+impl TableSlot {
+    /// Flows of the slot may have sessions, of a virtual server with [`VirtualServer::on_change`].
+    pub const MARK: u16 = 1 << 15;
+    /// The slot has no binding.
+    pub const NONE: u16 = Self::MARK - 1;
+
+    /// Whether it has the mark.
+    #[inline(always)]
+    pub const fn is_marked(self) -> bool {
+        self.0 & Self::MARK != 0
+    }
+
+    /// The slot without the mark.
+    #[inline(always)]
+    pub const fn unmarked(self) -> Self {
+        Self(self.0 & !Self::MARK)
+    }
+
+    /// The binding, if there is one.
+    #[inline(always)]
+    pub const fn binding(self) -> Option<u32> {
+        match self.unmarked().0 {
+            Self::NONE => None,
+            binding => Some(binding as u32),
+        }
+    }
 }
 
 impl TableBlock {
@@ -197,6 +245,22 @@ mod tests {
             slots: 65_537,
         };
         assert_eq!(table.load(), table);
+    }
+
+    #[test]
+    fn a_mark_leaves_the_binding_as_it_is() {
+        for (slot, marked, binding) in [
+            (0, false, Some(0)),
+            (0xfff, false, Some(0xfff)),
+            (0x8000, true, Some(0)),
+            (0x8fff, true, Some(0xfff)),
+            (TableSlot::NONE, false, None),
+            (TableSlot::NONE | TableSlot::MARK, true, None),
+        ] {
+            let slot = TableSlot(slot);
+            assert_eq!((slot.is_marked(), slot.binding()), (marked, binding));
+        }
+        const { assert!(session::State::BINDINGS <= TableSlot::NONE as u32) };
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use lb_common::Interface;
 
 use crate::{
-    frame::{Frame, Packet},
+    frame::{Frame, Packet, mac_word},
     parse::{ETHERNET, TAG},
     tables::Tables,
 };
@@ -14,7 +14,7 @@ use crate::{
 pub fn is_for_us(packet: &mut impl Packet, tables: &impl Tables) -> bool {
     let ours = mac(tables, packet.ingress_ifindex());
     let header = packet.frame().view::<ETHERNET>();
-    matches!((ours, header), (Some(ours), Some(header)) if header.mac::<0>() == ours)
+    matches!((ours, header), (Some(ours), Some(header)) if header.first_mac_word() == mac_word(ours))
 }
 
 /// The MAC address of an interface that the balancer is attached to.

@@ -15,16 +15,27 @@ pub fn virtual_server<'t>(
     flow: &Flow,
 ) -> Option<(u32, &'t VirtualServer)> {
     let directory = tables.control()?.directory.load();
-    let id = match find(
+    if let Some(found) = by_exact_port(tables, directory, flow) {
+        return Some(found);
+    }
+    let id = by_range_or_any(tables, vip_in(tables, directory, flow.destination)?, flow)?;
+    Some((id, tables.virtual_server(id)?))
+}
+
+/// As [`virtual_server`], by the exact port alone.
+#[inline(always)]
+pub fn by_exact_port<'t>(
+    tables: &'t impl Tables,
+    directory: Directory,
+    flow: &Flow,
+) -> Option<(u32, &'t VirtualServer)> {
+    let id = find(
         tables,
         directory,
         flow.destination,
         flow.protocol,
         flow.destination_port,
-    ) {
-        Some(id) => id,
-        None => by_range_or_any(tables, vip_in(tables, directory, flow.destination)?, flow)?,
-    };
+    )?;
     Some((id, tables.virtual_server(id)?))
 }
 
@@ -34,8 +45,9 @@ pub fn vip(tables: &impl Tables, address: AddressWords) -> Option<&Vip> {
     vip_in(tables, tables.control()?.directory.load(), address)
 }
 
+/// As [`vip`], in this directory.
 #[inline(always)]
-fn vip_in(tables: &impl Tables, directory: Directory, address: AddressWords) -> Option<&Vip> {
+pub fn vip_in(tables: &impl Tables, directory: Directory, address: AddressWords) -> Option<&Vip> {
     tables.vip(find(tables, directory, address, 0, 0)?)
 }
 

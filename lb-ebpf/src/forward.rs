@@ -10,7 +10,7 @@ use crate::{
     too_big,
 };
 
-/// Forwards a packet whose flow has this hash, and counts it.
+/// Forwards a packet whose flow has this hash, and counts it; or tells the client that it is too big.
 #[inline(always)]
 pub fn forward(
     packet: &mut impl Packet,
@@ -20,17 +20,42 @@ pub fn forward(
     hash: u64,
 ) -> Verdict {
     let server = choice.real_server;
-    let overhead = if !server.has_outer_header() {
+    if fits(ip, server) {
+        send(packet, tables, ip, choice, hash)
+    } else {
+        too_big::answer(packet, tables, ip, server.mtu - outer_header(server) as u32)
+    }
+}
+
+/// Whether the way to a server carries a packet, with its outer header.
+#[inline(always)]
+pub fn fits(ip: &IpPacket, server: &RealServer) -> bool {
+    ip.length + outer_header(server) as u32 <= server.mtu
+}
+
+/// Length of the outer header of packets to a server.
+#[inline(always)]
+fn outer_header(server: &RealServer) -> usize {
+    if !server.has_outer_header() {
         0
     } else if server.address.is_ipv4() {
         IPV4
     } else {
         IPV6
-    };
-    if ip.length + overhead as u32 > server.mtu {
-        return too_big::answer(packet, tables, ip, server.mtu - overhead as u32);
     }
-    if overhead != 0 && !encapsulate::encapsulate(packet, ip, server, hash) {
+}
+
+/// Forwards a packet that fits.
+#[inline(always)]
+pub fn send(
+    packet: &mut impl Packet,
+    tables: &impl State,
+    ip: &IpPacket,
+    choice: &Choice<'_>,
+    hash: u64,
+) -> Verdict {
+    let server = choice.real_server;
+    if server.has_outer_header() && !encapsulate::encapsulate(packet, ip, server, hash) {
         return Verdict::Drop(DropReason::NoHeadroom);
     }
     if readdress(packet.frame(), server).is_none() {
@@ -48,7 +73,8 @@ pub fn forward(
 #[inline(always)]
 pub(crate) fn readdress(frame: Frame<'_>, server: &RealServer) -> Option<()> {
     let header = frame.view::<ETHERNET>()?;
-    header.set_mac::<0>(server.destination_mac);
-    header.set_mac::<6>(server.source_mac);
+    let (first, rest) = server.macs();
+    header.set_u64::<0>(first);
+    header.set_u32::<8>(rest);
     Some(())
 }

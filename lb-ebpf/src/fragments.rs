@@ -13,20 +13,20 @@ use crate::{
 /// Notes where a first fragment goes: to a binding (by its offset) of a virtual server (by its id).
 #[inline(always)]
 pub fn remember(tables: &impl State, ip: &IpPacket, virtual_server: u32, binding: u32) {
-    if let Fragment::First(identification) = ip.fragment {
+    if ip.fragment == Fragment::First {
         let first = FirstFragment {
             seen: tables.now(),
             virtual_server,
             binding,
         };
-        tables.remember_fragment(&datagram(ip, identification), &first);
+        tables.remember_fragment(&datagram(ip), &first);
     }
 }
 
 /// Notes that a first fragment to a port of a VIP without a virtual server was left to the kernel.
 #[inline(always)]
 pub fn remember_passed(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket) {
-    if let Fragment::First(_) = ip.fragment
+    if ip.fragment == Fragment::First
         && find::vip(tables, ip.flow.destination).is_some()
         && ethernet::is_for_us(packet, tables)
     {
@@ -40,7 +40,6 @@ pub fn follow<'t>(
     packet: &mut impl Packet,
     tables: &'t impl State,
     ip: &IpPacket,
-    identification: u32,
 ) -> Result<Choice<'t>, Refusal> {
     let is_ours = find::vip(tables, ip.flow.destination).is_some();
     if !is_ours || !ethernet::is_for_us(packet, tables) {
@@ -49,10 +48,7 @@ pub fn follow<'t>(
     trace::packet(tables, ip);
     let fresh =
         |first: &FirstFragment| tables.now().saturating_sub(first.seen) < FirstFragment::LIFETIME;
-    let Some(first) = tables
-        .first_fragment(&datagram(ip, identification))
-        .filter(fresh)
-    else {
+    let Some(first) = tables.first_fragment(&datagram(ip)).filter(fresh) else {
         return Err(Refusal::Drop(DropReason::UnknownFragment));
     };
     if first.virtual_server == 0 {
@@ -73,7 +69,7 @@ pub fn follow<'t>(
 }
 
 #[inline(always)]
-fn datagram(ip: &IpPacket, identification: u32) -> Datagram {
+fn datagram(ip: &IpPacket) -> Datagram {
     let protocol = if ip.flow.is_ipv4() {
         ip.flow.protocol
     } else {
@@ -82,7 +78,7 @@ fn datagram(ip: &IpPacket, identification: u32) -> Datagram {
     Datagram::new(
         ip.flow.source,
         ip.flow.destination,
-        identification,
+        ip.identification,
         protocol,
     )
 }

@@ -141,6 +141,16 @@ impl<const N: usize> View<'_, N> {
         checksum
     }
 
+    /// Puts words, as they lie in memory, over all bytes.
+    #[inline(always)]
+    pub fn set_all<const W: usize>(self, words: &[u64; W]) {
+        const { assert!(W * 8 == N) };
+        for (index, &word) in words.iter().enumerate() {
+            // SAFETY: the view proves that the bytes are there.
+            unsafe { store(self.start.add(index * 8).cast(), word) };
+        }
+    }
+
     accessors! {
         u8 set_u8 u8;
         u16 set_u16 u16;
@@ -160,6 +170,12 @@ impl<const N: usize> View<'_, N> {
         }
     }
 
+    /// The MAC address at the beginning, as [`mac_word`] gives it.
+    #[inline(always)]
+    pub fn first_mac_word(self) -> u64 {
+        self.u64::<0>() & MAC
+    }
+
     /// Puts a MAC address at `OFFSET`.
     #[inline(always)]
     pub fn set_mac<const OFFSET: usize>(self, [a, b, c, d, e, f]: [u8; 6]) {
@@ -176,6 +192,15 @@ impl<const N: usize> View<'_, N> {
             );
         }
     }
+}
+
+/// The bits of a word that a MAC address takes.
+const MAC: u64 = (1 << 48) - 1;
+
+/// A MAC address as one number, to compare.
+#[inline(always)]
+pub fn mac_word([a, b, c, d, e, f]: [u8; 6]) -> u64 {
+    u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
 }
 
 /// The value as it is, but the compiler does not know how it came about. It would compute a place in the packet

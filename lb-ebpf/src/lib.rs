@@ -30,6 +30,7 @@ pub mod protect;
 pub mod reset;
 pub mod session;
 pub mod session_table;
+pub mod shortcut;
 pub mod steer;
 pub mod sticky;
 pub mod tables;
@@ -78,11 +79,22 @@ pub struct Choice<'tables> {
     pub counters: u32,
     /// The real server.
     pub real_server: &'tables RealServer,
+    /// Whether sessions may stay there.
+    pub keeps_sessions: bool,
+}
+
+/// What becomes of a packet.
+#[inline(always)]
+pub fn balance(packet: &mut impl Packet, tables: &impl State) -> Verdict {
+    match shortcut::take(packet, tables) {
+        Some(verdict) => verdict,
+        None => path(packet, tables),
+    }
 }
 
 /// The path of a packet.
 #[inline(always)]
-pub fn balance(packet: &mut impl Packet, tables: &impl State) -> Verdict {
+pub fn path(packet: &mut impl Packet, tables: &impl State) -> Verdict {
     let ip = match parse::parse(packet.frame()) {
         Parsed::Ip(ip) => tables.forget(ip).ok_or(Verdict::Pass),
         Parsed::ArpRequest(request) => Err(answer::arp(packet, tables, request)),
@@ -107,6 +119,12 @@ pub fn balance(packet: &mut impl Packet, tables: &impl State) -> Verdict {
         Ok(_) => Verdict::Pass,
         Err(verdict) => verdict,
     };
+    counted(tables, verdict)
+}
+
+/// Counts it if it is a drop.
+#[inline(always)]
+fn counted(tables: &impl State, verdict: Verdict) -> Verdict {
     if let Verdict::Drop(reason) = verdict {
         tables.count_drop(reason);
     }
@@ -117,8 +135,8 @@ pub fn balance(packet: &mut impl Packet, tables: &impl State) -> Verdict {
 fn ip_packet(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket) -> Verdict {
     let hash = ip.flow.hash();
     let choice = match ip.fragment {
-        Fragment::Later(identification) => fragments::follow(packet, tables, ip, identification),
-        Fragment::Whole | Fragment::First(_) => choose(packet, tables, ip, hash),
+        Fragment::Later => fragments::follow(packet, tables, ip),
+        Fragment::Whole | Fragment::First => choose(packet, tables, ip, hash),
     };
     match choice {
         Ok(choice) => {
@@ -177,6 +195,7 @@ impl<'tables> Choice<'tables> {
             id,
             virtual_server,
             counters: binding.counters,
+            keeps_sessions: binding.keeps_sessions(),
             real_server: tables.real_server(binding.index())?,
         })
     }

@@ -55,6 +55,10 @@ pub mod tcp_flag {
 /// Length of a TCP header without options.
 pub const TCP_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
+/// Bytes of a TCP header up to its flags.
+const UP_TO_FLAGS: usize = 14;
+/// The bit of a destination MAC address that says that it is that of a group of stations.
+const GROUP: u8 = 1;
 /// The bytes of its transport header that an ICMP error quotes at least (RFC 792).
 const QUOTED: usize = 8;
 
@@ -82,6 +86,8 @@ pub struct IpPacket {
     pub flow: Flow,
     /// Which part of a datagram it is.
     pub fragment: Fragment,
+    /// What the fragments of a datagram share, as it lies in the packet. Of a whole datagram of IPv6 it is 0.
+    pub identification: u32,
     /// Bytes of the IP packet, its header included.
     pub length: u32,
     /// Tags before the IP header. A byte, because the verifier may believe it to be any.
@@ -115,17 +121,16 @@ impl IpPacket {
     }
 }
 
-/// Which part of a datagram a packet is. The fragments of a datagram share its identification, which is given
-/// as it lies in the packet.
-#[repr(C)]
+/// Which part of a datagram a packet is.
+#[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fragment {
     /// All of it.
     Whole,
     /// The beginning, with the ports.
-    First(u32),
+    First,
     /// The middle or the end.
-    Later(u32),
+    Later,
 }
 
 /// Client address and port, VIP and port, protocol. Ports are in host byte order.
@@ -202,7 +207,91 @@ pub struct EchoRequest {
 /// Reads the headers.
 #[inline(always)]
 pub fn parse(frame: Frame<'_>) -> Parsed {
-    ethernet(frame).unwrap_or(Parsed::Other)
+    // Most are plain, and sooner read as such.
+    plain_ipv4(frame)
+        .map(Parsed::Ip)
+        .or_else(|| ethernet(frame))
+        .unwrap_or(Parsed::Other)
+}
+
+/// A plain packet of IPv4: a whole TCP segment or UDP datagram, in a frame for one station, without tags or options. What
+/// [`parse`] would say of it without this.
+#[inline(always)]
+pub fn plain_ipv4(frame: Frame<'_>) -> Option<IpPacket> {
+    const VERSION_4_WITHOUT_OPTIONS: u8 = 0x45;
+    const FRAGMENT: u16 = 0x3fff;
+
+    let headers = frame.view::<{ ETHERNET + IPV4 + UP_TO_FLAGS }>()?;
+    let is_plain = headers.u16::<12>() == ETHERTYPE_IPV4.to_be()
+        && headers.u8::<0>() & GROUP == 0
+        && headers.u8::<14>() == VERSION_4_WITHOUT_OPTIONS
+        && headers.u16::<20>() & FRAGMENT.to_be() == 0;
+    let flow = ported(
+        Address::ipv4_words(headers.u32::<26>()),
+        Address::ipv4_words(headers.u32::<30>()),
+        headers.u32::<34>(),
+        headers.u8::<23>(),
+    );
+    let length = u16::from_be(headers.u16::<16>()).into();
+    is_plain.then(|| {
+        plain(
+            frame,
+            flow,
+            headers.u16::<18>(),
+            length,
+            IPV4,
+            headers.u8::<47>(),
+        )
+    })?
+}
+
+/// As [`plain_ipv4`], without extension headers.
+#[inline(always)]
+pub fn plain_ipv6(frame: Frame<'_>) -> Option<IpPacket> {
+    const VERSION_6: u8 = 0x60;
+
+    let headers = frame.view::<{ ETHERNET + IPV6 + UP_TO_FLAGS }>()?;
+    let flow = ported(
+        [headers.u64::<22>(), headers.u64::<30>()],
+        [headers.u64::<38>(), headers.u64::<46>()],
+        headers.u32::<54>(),
+        headers.u8::<20>(),
+    );
+    let is_plain = headers.u16::<12>() == ETHERTYPE_IPV6.to_be()
+        && headers.u8::<0>() & GROUP == 0
+        && headers.u8::<14>() & 0xf0 == VERSION_6
+        && !Address::words_are_ipv4(flow.source)
+        && !Address::words_are_ipv4(flow.destination);
+    let length = IPV6 + usize::from(u16::from_be(headers.u16::<18>()));
+    is_plain.then(|| plain(frame, flow, 0, length, IPV6, headers.u8::<67>()))?
+}
+
+/// The rest of what makes a packet plain. `length` is that of the IP packet, with a header of `header` bytes.
+#[inline(always)]
+fn plain(
+    frame: Frame<'_>,
+    flow: Flow,
+    identification: u16,
+    length: usize,
+    header: usize,
+    tcp_flags: u8,
+) -> Option<IpPacket> {
+    let (tcp_flags, least) = match flow.protocol {
+        TCP => (tcp_flags, TCP_HEADER),
+        UDP => (0, UDP_HEADER),
+        _ => return None,
+    };
+    let is_whole = length >= header + least && (ETHERNET + length) as u64 <= frame.len();
+    is_whole.then_some(IpPacket {
+        flow,
+        fragment: Fragment::Whole,
+        identification: identification.into(),
+        length: length as u32,
+        tags: 0,
+        icmp_error: false,
+        tcp_flags,
+        header_length: (header / 4) as u8,
+    })
 }
 
 #[inline(always)]
@@ -244,6 +333,7 @@ pub fn ip_packet(frame: Frame<'_>) -> Option<IpPacket> {
     Some(IpPacket {
         flow,
         fragment: Fragment::Whole,
+        identification: 0,
         length,
         tags: 0,
         icmp_error: false,
@@ -299,7 +389,7 @@ pub(crate) fn ethernet_header(frame: Frame<'_>) -> Option<EthernetHeader> {
     Some(EthernetHeader {
         ethertype,
         length,
-        is_group: header.u8::<0>() & 1 != 0,
+        is_group: header.u8::<0>() & GROUP != 0,
     })
 }
 
@@ -311,6 +401,8 @@ struct Payload<'packet> {
     /// An IP protocol number.
     protocol: u8,
     fragment: Fragment,
+    /// As in [`IpPacket`].
+    identification: u32,
 }
 
 #[inline(always)]
@@ -358,16 +450,16 @@ fn ipv4_payload<'p>(packet: Frame<'p>, header: View<'p, IPV4>) -> Option<Payload
         return None;
     }
     let position = u16::from_be(header.u16::<6>()) & (MORE_FRAGMENTS | FRAGMENT_OFFSET);
-    let identification = u32::from(header.u16::<4>());
     Some(Payload {
         start: packet.skip(offset)?,
         offset,
         protocol: header.u8::<9>(),
         fragment: match position {
             0 => Fragment::Whole,
-            MORE_FRAGMENTS => Fragment::First(identification),
-            _ => Fragment::Later(identification),
+            MORE_FRAGMENTS => Fragment::First,
+            _ => Fragment::Later,
         },
+        identification: header.u16::<4>().into(),
     })
 }
 
@@ -438,6 +530,7 @@ fn ipv6_payload<'p>(packet: Frame<'p>, header: View<'p, IPV6>) -> Option<Payload
         offset: IPV6,
         protocol: header.u8::<6>(),
         fragment: Fragment::Whole,
+        identification: 0,
     };
     for _ in 0..MOST_EXTENSION_HEADERS {
         let length = match payload.protocol {
@@ -452,6 +545,7 @@ fn ipv6_payload<'p>(packet: Frame<'p>, header: View<'p, IPV6>) -> Option<Payload
             FRAGMENT if payload.fragment == Fragment::Whole => {
                 let extension = payload.start.view::<8>()?;
                 payload.fragment = ipv6_fragment(extension);
+                payload.identification = extension.u32::<4>();
                 8
             }
             _ => break,
@@ -459,7 +553,7 @@ fn ipv6_payload<'p>(packet: Frame<'p>, header: View<'p, IPV6>) -> Option<Payload
         payload.protocol = payload.start.view::<8>()?.u8::<0>();
         payload.start = payload.start.skip(length)?;
         payload.offset += length;
-        if let Fragment::Later(_) = payload.fragment {
+        if payload.fragment == Fragment::Later {
             break;
         }
     }
@@ -472,11 +566,10 @@ fn ipv6_fragment(header: View<'_, 8>) -> Fragment {
     const MORE_FRAGMENTS: u16 = 1;
     const FRAGMENT_OFFSET: u16 = 0xfff8;
 
-    let identification = header.u32::<4>();
     match u16::from_be(header.u16::<2>()) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) {
         0 => Fragment::Whole,
-        MORE_FRAGMENTS => Fragment::First(identification),
-        _ => Fragment::Later(identification),
+        MORE_FRAGMENTS => Fragment::First,
+        _ => Fragment::Later,
     }
 }
 
@@ -532,7 +625,7 @@ fn flow(
     destination: AddressWords,
 ) -> Option<(Flow, u8)> {
     let (ports, tcp_flags) = match (payload.protocol, payload.fragment) {
-        (_, Fragment::Later(_)) if may_be_of_a_flow(payload.protocol) => (0, 0),
+        (_, Fragment::Later) if may_be_of_a_flow(payload.protocol) => (0, 0),
         (TCP, _) if room >= TCP_HEADER => {
             let header = payload.start.view::<TCP_HEADER>()?;
             (header.u32::<0>(), header.u8::<13>())
@@ -540,15 +633,21 @@ fn flow(
         (UDP, _) if room >= UDP_HEADER => (payload.start.view::<UDP_HEADER>()?.u32::<0>(), 0),
         _ => return None,
     };
+    let flow = ported(source, destination, ports, payload.protocol);
+    Some((flow, tcp_flags))
+}
+
+/// The flow of these addresses and ports, which are as they lie in the packet.
+#[inline(always)]
+const fn ported(source: AddressWords, destination: AddressWords, ports: u32, protocol: u8) -> Flow {
     let ports = u32::from_be(ports);
-    let flow = Flow {
+    Flow {
         source,
         destination,
         source_port: (ports >> 16) as u16,
         destination_port: ports as u16,
-        protocol: payload.protocol,
-    };
-    Some((flow, tcp_flags))
+        protocol,
+    }
 }
 
 /// A ping. `length` is that of the IP packet, which is at `offset`.
@@ -582,6 +681,7 @@ fn described(
     Parsed::Ip(IpPacket {
         flow,
         fragment: payload.fragment,
+        identification: payload.identification,
         length: length as u32,
         tags: ((offset - ETHERNET) / TAG) as u8,
         icmp_error: tcp_flags.is_none(),
@@ -607,7 +707,7 @@ fn quoted_flow(
     destination: AddressWords,
     vip: AddressWords,
 ) -> Option<Flow> {
-    let later = matches!(payload.fragment, Fragment::Later(_));
+    let later = payload.fragment == Fragment::Later;
     let flow = matches!(payload.protocol, TCP | UDP);
     if later || !flow || source != vip || room < payload.offset + QUOTED {
         return None;

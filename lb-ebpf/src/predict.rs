@@ -1,6 +1,8 @@
 //! Which real server a new session goes to.
 
-use lb_common::{Candidate, Predictor, PredictorTable, TableBlock, VirtualServer, hash};
+use lb_common::{
+    Candidate, Predictor, PredictorTable, TableBlock, TableSlot, VirtualServer, hash, protocol,
+};
 
 use crate::{
     atomic,
@@ -30,6 +32,17 @@ pub fn binding(
     Some(tables.sticky_stay(flow, id, binding))
 }
 
+/// Whether the hash alone says where a new session goes, by the same table as [`by_hash`].
+#[inline(always)]
+pub fn goes_by_hash(virtual_server: &VirtualServer) -> bool {
+    const HASH: u8 = Predictor::Hash as u8;
+    const SOURCE_HASH: u8 = Predictor::SourceHash as u8;
+
+    matches!(virtual_server.predictor, HASH | SOURCE_HASH)
+        && virtual_server.sticky_timeout == 0
+        && virtual_server.on_change == 0
+}
+
 #[inline(always)]
 fn predicted(
     tables: &impl State,
@@ -45,7 +58,10 @@ fn predicted(
     match virtual_server.predictor {
         ROUND_ROBIN | RESPONSE_TIME => by_turn(tables, id, virtual_server.order.load()),
         LEAST_CONNECTION => least_connections(tables, id, virtual_server.order.load()),
-        _ => by_hash(tables, flow, hash, virtual_server),
+        _ => {
+            let table = table_of_new(virtual_server);
+            slot_in(tables, table, flow, hash, virtual_server)?.binding()
+        }
     }
 }
 
@@ -57,12 +73,53 @@ pub fn by_hash(
     hash: u64,
     virtual_server: &VirtualServer,
 ) -> Option<u32> {
+    slot(tables, flow, hash, virtual_server)?.binding()
+}
+
+/// The slot that [`by_hash`] looks into.
+#[inline(always)]
+pub fn slot(
+    tables: &impl Tables,
+    flow: &Flow,
+    hash: u64,
+    virtual_server: &VirtualServer,
+) -> Option<TableSlot> {
+    let table = virtual_server.table.load();
+    slot_in(tables, table, flow, hash, virtual_server)
+}
+
+/// The table for a new session: while its virtual server settles, the next one; but not for UDP, where a flow may have
+/// begun long ago.
+#[inline(always)]
+fn table_of_new(virtual_server: &VirtualServer) -> PredictorTable {
+    let next = virtual_server.order.load();
+    let settles = virtual_server.on_change != 0 && next.slots != 0;
+    if settles && virtual_server.protocol == protocol::TCP {
+        next
+    } else {
+        virtual_server.table.load()
+    }
+}
+
+#[inline(always)]
+fn slot_in(
+    tables: &impl Tables,
+    table: PredictorTable,
+    flow: &Flow,
+    hash: u64,
+    virtual_server: &VirtualServer,
+) -> Option<TableSlot> {
     let hash = if virtual_server.predictor == Predictor::SourceHash as u8 {
         hash::source(flow.source)
     } else {
         hash
     };
-    let table = virtual_server.table.load();
+    slot_of(tables, table, hash)
+}
+
+/// The slot that a hash falls into.
+#[inline(always)]
+fn slot_of(tables: &impl Tables, table: PredictorTable, hash: u64) -> Option<TableSlot> {
     if table.slots == 0 {
         return None;
     }
@@ -76,13 +133,13 @@ fn by_turn(tables: &impl State, id: u32, order: PredictorTable) -> Option<u32> {
         return None;
     }
     let turn = atomic::fetch_add(tables.turns(id)?, 1);
-    in_slot(tables, order, (turn % u64::from(order.slots)) as u32)
+    in_slot(tables, order, (turn % u64::from(order.slots)) as u32)?.binding()
 }
 
 #[inline(always)]
-fn in_slot(tables: &impl Tables, table: PredictorTable, index: u32) -> Option<u32> {
+fn in_slot(tables: &impl Tables, table: PredictorTable, index: u32) -> Option<TableSlot> {
     let (block, slot) = table.position(index);
-    Some(u32::from(tables.table_block(block)?.slots[slot]))
+    Some(TableSlot(tables.table_block(block)?.slots[slot]))
 }
 
 /// The candidate that would have the fewest active sessions in relation to its weight, with one more. Equal ones take

@@ -1,19 +1,22 @@
 //! Which real server a packet's session stays on.
 //!
+//! Of a virtual server that tracks changes alone (`on_change`), flows in slots without a mark have no session, and need
+//! none: the table decides. Those in marked slots have one if they were seen while it settled.
+//!
 //! A session begins with a TCP SYN or a first UDP packet. It ends with a TCP RST, when it has been idle for too long,
 //! or, after the client's FIN, soon. An idle session counts as gone from the moment on that it is too old, whether
 //! or not the daemon has swept it away.
 
 use lb_common::{
-    Binding, DropReason, OnDown, OnUnknown, SessionEvent, SessionKey, TraceSession, VirtualServer,
-    protocol,
+    Binding, Control, DropReason, OnDown, OnUnknown, SessionEvent, SessionKey, TableSlot,
+    TraceSession, VirtualServer, protocol,
     session::{self, Phase, State as Session},
 };
 
 use crate::{
     Refusal, atomic,
     parse::{
-        IpPacket,
+        Flow, IpPacket,
         tcp_flag::{ACK, FIN, RST, SYN},
     },
     predict,
@@ -34,8 +37,8 @@ pub fn binding(
     virtual_server: &VirtualServer,
 ) -> Result<u32, Refusal> {
     let by_hash = || predict::by_hash(tables, &ip.flow, hash, virtual_server).ok_or(NONE_IS_UP);
-    if virtual_server.idle_timeout == 0 {
-        return by_hash();
+    if let Some(binding) = by_table_alone(tables, &ip.flow, hash, virtual_server) {
+        return binding.ok_or(NONE_IS_UP);
     }
     let (phase, are_full) = match tables.session_step(ip, id) {
         Step::Follow(binding) => {
@@ -60,7 +63,7 @@ pub fn binding(
     let binding = binding.ok_or(NONE_IS_UP)?;
     trace::new_session(tables, phase);
     if are_full {
-        tables.session_make_room(ip, id);
+        tables.session_make_room(ip);
     }
     match tables.session_keep(ip, id, binding, phase) {
         Some(binding) => Ok(binding),
@@ -69,6 +72,25 @@ pub fn binding(
             trace::session(tables, TraceSession::TableOnly);
             by_hash()
         }
+    }
+}
+
+/// The binding of a flow that has no session, as an offset, or none if none is up: its virtual server is stateless, or tracks
+/// changes alone and the flow's slot has no mark. `None` if the flow may have a session.
+#[inline(always)]
+pub fn by_table_alone(
+    tables: &impl Tables,
+    flow: &Flow,
+    hash: u64,
+    virtual_server: &VirtualServer,
+) -> Option<Option<u32>> {
+    let is_stateless = virtual_server.idle_timeout == 0;
+    if !is_stateless && virtual_server.on_change == 0 {
+        return None;
+    }
+    match predict::slot(tables, flow, hash, virtual_server) {
+        Some(slot) if !is_stateless && slot.is_marked() => None,
+        slot => Some(slot.and_then(TableSlot::binding)),
     }
 }
 
@@ -126,6 +148,134 @@ impl Step {
     }
 }
 
+/// The session of a packet in mid-stream, if it is in the first of its buckets.
+#[inline(always)]
+pub fn peek<'t>(
+    tables: &'t impl State,
+    control: &Control,
+    ip: &IpPacket,
+    id: u32,
+) -> Option<Found<'t>> {
+    if ip.flow.is_ipv4() {
+        let key = key_v4(ip);
+        let [first, _] = tables::bucket_indexes(control, &key, salt(ip), |them| them.sessions_v4);
+        session_table::peek(tables.sessions_v4(first)?, &key, id)
+    } else {
+        let key = key_v6(ip);
+        let [first, _] = tables::bucket_indexes(control, &key, salt(ip), |them| them.sessions_v6);
+        session_table::peek(tables.sessions_v6(first)?, &key, id)
+    }
+}
+
+/// The binding of the session of a packet in mid-stream, as an offset, if all that is to do is to follow it. The session was
+/// used now.
+#[inline(always)]
+pub fn follow(
+    tables: &impl State,
+    control: &Control,
+    found: &Found<'_>,
+    virtual_server: &VirtualServer,
+) -> Option<u32> {
+    let VirtualServer {
+        protocol,
+        idle_timeout,
+        sticky_timeout,
+        ..
+    } = *virtual_server;
+    let now = session::tick(tables.now_by(&control.clock));
+    let session = found.state;
+    let renewed = session.used(Phase::Established, now);
+    if session != renewed {
+        let is_simple = session.phase() != Phase::Closing
+            && !session.is_expired(protocol, idle_timeout, now)
+            && sticky_timeout == 0;
+        if !is_simple || !found.becomes(renewed) {
+            return None;
+        }
+    }
+    Some(session.binding())
+}
+
+/// Where a new session begins.
+pub struct Beginning<'tables> {
+    /// Of its buckets.
+    indexes: [u32; 2],
+    place: Found<'tables>,
+    /// On which binding, as an offset.
+    pub binding: u32,
+}
+
+/// Where a packet's session begins, if the packet begins one and the hash alone says on which binding, and if there is a free
+/// place. Nothing is written yet.
+#[inline(always)]
+pub fn beginning<'t>(
+    tables: &'t impl State,
+    control: &Control,
+    ip: &IpPacket,
+    hash: u64,
+    virtual_server: &VirtualServer,
+) -> Option<Beginning<'t>> {
+    let begins = match Signal::of(ip) {
+        Signal::Begin => true,
+        Signal::Continue => virtual_server.protocol == protocol::UDP,
+        Signal::Close | Signal::End | Signal::Nothing => false,
+    };
+    if !begins || !virtual_server.begins_sessions() || !predict::goes_by_hash(virtual_server) {
+        return None;
+    }
+    let (indexes, place) = if ip.flow.is_ipv4() {
+        let key = key_v4(ip);
+        let indexes = tables::bucket_indexes(control, &key, salt(ip), |them| them.sessions_v4);
+        (
+            indexes,
+            session_table::vacancy(at_v4(tables, indexes)?, &key)?,
+        )
+    } else {
+        let key = key_v6(ip);
+        let indexes = tables::bucket_indexes(control, &key, salt(ip), |them| them.sessions_v6);
+        (
+            indexes,
+            session_table::vacancy(at_v6(tables, indexes)?, &key)?,
+        )
+    };
+    Some(Beginning {
+        indexes,
+        place,
+        binding: predict::by_hash(tables, &ip.flow, hash, virtual_server)?,
+    })
+}
+
+/// Records a session that begins: the binding to follow, as an offset. `None` if that can't be done so simply.
+#[inline(always)]
+pub fn begin(
+    tables: &impl State,
+    control: &Control,
+    ip: &IpPacket,
+    id: u32,
+    virtual_server: &VirtualServer,
+    beginning: &Beginning<'_>,
+) -> Option<u32> {
+    if !tables.may_record_session() {
+        return None;
+    }
+    let packet = Packet {
+        signal: Signal::Begin,
+        virtual_server,
+        id,
+        now: session::tick(tables.now_by(&control.clock)),
+    };
+    let session = Session::new(id, beginning.binding, Phase::Opening, packet.now);
+    let Beginning { indexes, place, .. } = beginning;
+    let recorded = if ip.flow.is_ipv4() {
+        let buckets = at_v4(tables, *indexes)?;
+        session_table::fill(buckets, place, &key_v4(ip), session, packet.now)?
+    } else {
+        let buckets = at_v6(tables, *indexes)?;
+        session_table::fill(buckets, place, &key_v6(ip), session, packet.now)?
+    };
+    Some(packet.recorded(tables, recorded, session))
+}
+
 /// Looks for a packet's session, and lets it have its effect on that.
 #[inline(always)]
 pub fn step(tables: &impl State, ip: &IpPacket, id: u32) -> Step {
@@ -134,10 +284,10 @@ pub fn step(tables: &impl State, ip: &IpPacket, id: u32) -> Step {
     };
     let (found, are_full) = if ip.flow.is_ipv4() {
         let key = key_v4(ip);
-        look(buckets_v4(tables, &key, id), &key, id)
+        look(buckets_v4(tables, &key, salt(ip)), &key, id)
     } else {
         let key = key_v6(ip);
-        look(buckets_v6(tables, &key, id), &key, id)
+        look(buckets_v6(tables, &key, salt(ip)), &key, id)
     };
     if let Some(found) = found.filter(|found| packet.belongs_to(found.state)) {
         return packet.follow(tables, &found);
@@ -175,27 +325,38 @@ pub fn keep(
     let session = Session::new(id, binding, phase, packet.now);
     if ip.flow.is_ipv4() {
         let key = key_v4(ip);
-        packet.keep(tables, buckets_v4(tables, &key, id)?, &key, session)
+        packet.keep(tables, buckets_v4(tables, &key, salt(ip))?, &key, session)
     } else {
         let key = key_v6(ip);
-        packet.keep(tables, buckets_v6(tables, &key, id)?, &key, session)
+        packet.keep(tables, buckets_v6(tables, &key, salt(ip))?, &key, session)
     }
 }
 
 /// Makes room in the table for a packet's new session, if its buckets are full and another can move.
 #[inline(always)]
-pub fn make_room(tables: &impl State, ip: &IpPacket, id: u32) {
+pub fn make_room(tables: &impl State, ip: &IpPacket) {
     let now = session::tick(tables.now());
     let miscounted = if ip.flow.is_ipv4() {
-        let buckets_of = |key: &_, id| buckets_v4(tables, key, id);
-        buckets_of(&key_v4(ip), id)
+        let buckets_of = |key: &_, id| buckets_v4(tables, key, salt_of(tables, id)?);
+        buckets_v4(tables, &key_v4(ip), salt(ip))
             .map(|buckets| session_table::make_room(buckets, now, buckets_of))
     } else {
-        let buckets_of = |key: &_, id| buckets_v6(tables, key, id);
-        buckets_of(&key_v6(ip), id)
+        let buckets_of = |key: &_, id| buckets_v6(tables, key, salt_of(tables, id)?);
+        buckets_v6(tables, &key_v6(ip), salt(ip))
             .map(|buckets| session_table::make_room(buckets, now, buckets_of))
     };
     add_active_of(tables, miscounted.unwrap_or_default(), 1);
+}
+
+#[inline(always)]
+fn salt(ip: &IpPacket) -> u64 {
+    session::salt(ip.flow.destination, ip.flow.protocol)
+}
+
+/// As [`salt`], of a packet for this virtual server.
+#[inline(always)]
+fn salt_of(tables: &impl State, id: u32) -> Option<u64> {
+    Some(tables.virtual_server(id)?.session_salt())
 }
 
 #[inline(always)]
@@ -220,9 +381,15 @@ fn key_v6(ip: &IpPacket) -> SessionKey<{ session::V6 }> {
 fn buckets_v4<'t>(
     tables: &'t impl State,
     key: &SessionKey<{ session::V4 }>,
-    id: u32,
+    salt: u64,
 ) -> Option<[&'t BucketV4; 2]> {
-    let [first, second] = tables::bucket_indexes(tables, key, id, |them| them.sessions_v4)?;
+    let control = tables.control()?;
+    let indexes = tables::bucket_indexes(control, key, salt, |them| them.sessions_v4);
+    at_v4(tables, indexes)
+}
+
+#[inline(always)]
+fn at_v4(tables: &impl State, [first, second]: [u32; 2]) -> Option<[&BucketV4; 2]> {
     Some([tables.sessions_v4(first)?, tables.sessions_v4(second)?])
 }
 
@@ -230,9 +397,15 @@ fn buckets_v4<'t>(
 fn buckets_v6<'t>(
     tables: &'t impl State,
     key: &SessionKey<{ session::V6 }>,
-    id: u32,
+    salt: u64,
 ) -> Option<[&'t BucketV6; 2]> {
-    let [first, second] = tables::bucket_indexes(tables, key, id, |them| them.sessions_v6)?;
+    let control = tables.control()?;
+    let indexes = tables::bucket_indexes(control, key, salt, |them| them.sessions_v6);
+    at_v6(tables, indexes)
+}
+
+#[inline(always)]
+fn at_v6(tables: &impl State, [first, second]: [u32; 2]) -> Option<[&BucketV6; 2]> {
     Some([tables.sessions_v6(first)?, tables.sessions_v6(second)?])
 }
 
@@ -394,11 +567,16 @@ impl<'tables> Packet<'tables> {
             }
         };
         // A place that the flow has already takes nobody else's.
-        if has_former || tables.may_record_session() {
-            return Step::Keep { phase, are_full };
+        if !has_former {
+            if !self.virtual_server.begins_sessions() {
+                return Step::ByHash;
+            }
+            if !tables.may_record_session() {
+                tables.count_session_event(SessionEvent::Unrecorded);
+                return Step::ByHash;
+            }
         }
-        tables.count_session_event(SessionEvent::Unrecorded);
-        Step::ByHash
+        Step::Keep { phase, are_full }
     }
 
     /// See [`keep`].

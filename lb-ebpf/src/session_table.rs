@@ -65,6 +65,34 @@ pub fn find<'t, const N: usize, const W: usize>(
     }
 }
 
+/// The session with this key of a virtual server, if it is in this bucket, once.
+#[inline(always)]
+pub fn peek<'t, const N: usize, const W: usize>(
+    bucket: &'t Bucket<W>,
+    key: &SessionKey<N>,
+    virtual_server: u32,
+) -> Option<Found<'t>> {
+    // Without branches, as in `find_in`.
+    let (mut state, mut slot, mut others) = (0, 0, 0_u64);
+    for index in 0..SLOTS {
+        let word = load(state_word(bucket, index));
+        let other = State(word).virtual_server() ^ virtual_server;
+        let differs = is_nonzero(u64::from(other) | difference(bucket, index, key));
+        let equal = differs.wrapping_sub(1);
+        state |= word & equal;
+        slot |= index as u64 & equal;
+        others += differs;
+    }
+    let place = slot as usize % SLOTS;
+    let word = state_word(bucket, place);
+    let state = State(state);
+    (others == SLOTS as u64 - 1 && State(load(word)) == state).then_some(Found {
+        word,
+        state,
+        place,
+    })
+}
+
 /// Looks in one bucket, whose slots are places from `first_place` on, but not in the place `except`. The key is that of
 /// what is found if [`Found::is_there`] says so afterwards.
 #[inline(always)]
@@ -80,11 +108,8 @@ fn find_in<'t, const N: usize, const W: usize>(
     let (mut state, mut slot, mut found) = (0, 0, 0);
     for index in 0..SLOTS {
         let word = load(state_word(bucket, index));
-        let mut difference = State(word).virtual_server() as u64 ^ u64::from(virtual_server);
-        for part in 0..N {
-            difference |= load(&bucket[index * (N + 1) + part]) ^ key.0[part];
-        }
-        let mut equal = is_nonzero(difference) ^ 1;
+        let other = State(word).virtual_server() ^ virtual_server;
+        let mut equal = is_nonzero(u64::from(other) | difference(bucket, index, key)) ^ 1;
         if let Some(except) = except {
             equal &= is_nonzero(((first_place + index) ^ except) as u64);
         }
@@ -127,6 +152,12 @@ impl Found<'_> {
     #[inline(always)]
     fn is_there(&self) -> bool {
         State(load(self.word)).is_same_session(self.state)
+    }
+
+    /// Replaces the session's state by another; `false` if it has changed.
+    #[inline(always)]
+    pub fn becomes(&self, next: State) -> bool {
+        replace(self.word, self.state.0, next.0)
     }
 
     /// Replaces the session's state by what `next` makes of it: the state that it replaced. `None` if the session
@@ -222,6 +253,88 @@ fn move_to_second<'t, const N: usize, const W: usize>(
     } else {
         State::default()
     })
+}
+
+/// Where a new session with this key goes, if there is a free place, and certainly none with this key.
+#[inline(always)]
+pub fn vacancy<'t, const N: usize, const W: usize>(
+    buckets: [&'t Bucket<W>; 2],
+    key: &SessionKey<N>,
+) -> Option<Found<'t>> {
+    let [first, second] = [Free::of(buckets[0], key)?, Free::of(buckets[1], key)?];
+    let (bucket, free, first_place) = if first.has_room_beside(second) {
+        (buckets[0], first, 0)
+    } else {
+        (buckets[1], second, SLOTS)
+    };
+    let slot = free.lowest()?;
+    let word = state_word(bucket, slot);
+    let state = State(load(word));
+    (state.phase_bits() == Phase::Free as u64).then_some(Found {
+        word,
+        state,
+        place: first_place + slot,
+    })
+}
+
+/// Records a new session in a place that was found for it, as [`record`] does.
+#[inline(always)]
+pub fn fill<const N: usize, const W: usize>(
+    buckets: [&Bucket<W>; 2],
+    vacancy: &Found<'_>,
+    key: &SessionKey<N>,
+    state: State,
+    now: u32,
+) -> Option<Recorded> {
+    let bucket = buckets[(vacancy.place / SLOTS) % 2];
+    let mine = put(bucket, vacancy, key, state, now)?;
+    let place = vacancy.place;
+    Some(settle(buckets, key, Found { place, ..mine }, vacancy.state))
+}
+
+/// The free slots of a bucket, a bit each.
+#[derive(Clone, Copy)]
+struct Free(u64);
+
+impl Free {
+    /// `None` if a session with this key is there.
+    #[inline(always)]
+    fn of<const N: usize, const W: usize>(bucket: &Bucket<W>, key: &SessionKey<N>) -> Option<Self> {
+        let (mut bits, mut others) = (0, 0);
+        for slot in 0..SLOTS {
+            let is_free = is_nonzero(State(load(state_word(bucket, slot))).phase_bits()) ^ 1;
+            bits |= is_free << slot;
+            others += is_nonzero(is_free | difference(bucket, slot, key));
+        }
+        (others == SLOTS as u64).then_some(Self(bits))
+    }
+
+    /// Whether a new session belongs here, in its first bucket, and not in its second one: see [`choose`].
+    #[inline(always)]
+    const fn has_room_beside(self, second: Self) -> bool {
+        self.count() > SLOTS as u64 / 4 || self.count() >= second.count()
+    }
+
+    #[inline(always)]
+    const fn count(self) -> u64 {
+        let pairs = (self.0 & 0b0101) + (self.0 >> 1 & 0b0101);
+        (pairs & 0b0011) + (pairs >> 2)
+    }
+
+    /// The lowest of them.
+    #[inline(always)]
+    fn lowest(self) -> Option<usize> {
+        // The instruction set counts no zeros.
+        const LOWEST: u64 = {
+            let (mut all, mut bits) = (0, 1_u32);
+            while bits < 1 << SLOTS {
+                all |= (bits.trailing_zeros() as u64) << (2 * bits);
+                bits += 1;
+            }
+            all
+        };
+        (self.0 != 0).then_some((LOWEST >> (2 * self.0)) as usize % SLOTS)
+    }
 }
 
 /// Records a new session, in the first bucket while that has room to spare, else in the emptier one, else in the
@@ -356,6 +469,9 @@ fn settle<const N: usize, const W: usize>(
         replaced,
         duplicate: State::default(),
     };
+    if places_with([first, second], key) == 1 {
+        return recorded;
+    }
     let id = mine.state.virtual_server();
     for _ in 0..2 {
         let other = match find_in(first, key, id, 0, Some(mine.place)) {
@@ -378,6 +494,35 @@ fn settle<const N: usize, const W: usize>(
     // If another one was faster, it has counted this session as ended.
     recorded.created = mine.end().is_none();
     recorded
+}
+
+/// How many places hold this key, free ones that held it before included.
+#[inline(always)]
+fn places_with<const N: usize, const W: usize>(
+    buckets: [&Bucket<W>; 2],
+    key: &SessionKey<N>,
+) -> u64 {
+    let mut others = 0;
+    for bucket in buckets {
+        for slot in 0..SLOTS {
+            others += is_nonzero(difference(bucket, slot, key));
+        }
+    }
+    2 * SLOTS as u64 - others
+}
+
+/// 0 if a slot holds this key.
+#[inline(always)]
+fn difference<const N: usize, const W: usize>(
+    bucket: &Bucket<W>,
+    slot: usize,
+    key: &SessionKey<N>,
+) -> u64 {
+    let mut difference = 0;
+    for part in 0..N {
+        difference |= load(&bucket[slot * (N + 1) + part]) ^ key.0[part];
+    }
+    difference
 }
 
 #[cfg(test)]

@@ -107,7 +107,8 @@ fn buckets_v4<'t>(
     key: &SessionKey<{ session::V4 }>,
     id: u32,
 ) -> Option<[&'t BucketV4; 2]> {
-    let [first, second] = tables::bucket_indexes(tables, key, id, |them| them.sticky_v4)?;
+    let control = tables.control()?;
+    let [first, second] = tables::bucket_indexes(control, key, id.into(), |them| them.sticky_v4);
     Some([tables.sticky_v4(first)?, tables.sticky_v4(second)?])
 }
 
@@ -117,7 +118,8 @@ fn buckets_v6<'t>(
     key: &SessionKey<{ session::V6 }>,
     id: u32,
 ) -> Option<[&'t BucketV6; 2]> {
-    let [first, second] = tables::bucket_indexes(tables, key, id, |them| them.sticky_v6)?;
+    let control = tables.control()?;
+    let [first, second] = tables::bucket_indexes(control, key, id.into(), |them| them.sticky_v6);
     Some([tables.sticky_v6(first)?, tables.sticky_v6(second)?])
 }
 

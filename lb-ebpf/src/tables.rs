@@ -3,7 +3,7 @@
 use core::sync::atomic::AtomicU64;
 
 use lb_common::{
-    Binding, Control, Datagram, DropReason, FirstFragment, Interface, PortRange, RealServer,
+    Binding, Clock, Control, Datagram, DropReason, FirstFragment, Interface, PortRange, RealServer,
     SessionEvent, SessionKey, SessionTables, TableBlock, TraceEvent, Vip, VipBucket, VirtualServer,
     session::{Phase, SLOTS, V4, V6, buckets},
 };
@@ -53,7 +53,13 @@ pub trait State: Tables {
     /// apart; after this it can't, and goes on once for all of them.
     fn forget(&self, ip: IpPacket) -> Option<&IpPacket>;
     /// Nanoseconds of the monotonic clock, as exact as a timer tick.
-    fn now(&self) -> u64;
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        self.control()
+            .map_or(0, |control| self.now_by(&control.clock))
+    }
+    /// As [`Self::now`], by a clock that is at hand.
+    fn now_by(&self, clock: &Clock) -> u64;
     /// Takes one from the budget of ICMP errors, if there is one left.
     fn may_send_error(&self) -> bool;
     /// Counts a dropped packet.
@@ -97,11 +103,11 @@ pub trait State: Tables {
     }
     /// [`session::make_room`].
     #[inline(always)]
-    fn session_make_room(&self, ip: &IpPacket, id: u32)
+    fn session_make_room(&self, ip: &IpPacket)
     where
         Self: Sized,
     {
-        session::make_room(self, ip, id);
+        session::make_room(self, ip);
     }
     /// [`sticky::binding`].
     #[inline(always)]
@@ -130,17 +136,15 @@ pub trait State: Tables {
     fn repeat(&self, times: u32, step: impl FnMut(u32));
 }
 
-/// Indexes of the two buckets that a key of a virtual server may lie in, of a table with as many buckets as `count` says.
+/// Indexes of the two buckets that a key may lie in, of a table with as many buckets as `count` says.
 #[inline(always)]
 pub(crate) fn bucket_indexes<const N: usize>(
-    tables: &impl Tables,
+    control: &Control,
     key: &SessionKey<N>,
-    virtual_server: u32,
+    salt: u64,
     count: impl Fn(&SessionTables) -> u32,
-) -> Option<[u32; 2]> {
-    let control = tables.control()?;
-    let count = count(&control.sessions);
-    Some(buckets(key, virtual_server, control.secret, count))
+) -> [u32; 2] {
+    buckets(key, salt, control.secret, count(&control.sessions))
 }
 
 #[cfg(test)]

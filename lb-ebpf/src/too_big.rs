@@ -27,7 +27,7 @@ const QUOTE_V6: usize = 1232;
 /// Turns a packet that is longer than `mtu` into the ICMP error that says so.
 #[inline(always)]
 pub fn answer(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket, mtu: u32) -> Verdict {
-    let silent = ip.icmp_error || matches!(ip.fragment, Fragment::Later(_));
+    let silent = ip.icmp_error || matches!(ip.fragment, Fragment::Later);
     if silent || !tables.may_send_error() {
         return Verdict::Drop(DropReason::TooBigUnanswered);
     }

@@ -37,7 +37,7 @@ fn describe(event: &mut TraceEvent, ip: &IpPacket) {
     event.tcp_flags = ip.tcp_flags;
     event.packet = match ip.fragment {
         _ if ip.icmp_error => TracedPacket::IcmpError,
-        Fragment::Later(_) => TracedPacket::Fragment,
+        Fragment::Later => TracedPacket::Fragment,
         _ if ip.flow.protocol == UDP => TracedPacket::Udp,
         _ => TracedPacket::Tcp,
     } as u8;

@@ -48,7 +48,7 @@ impl<const W: usize> Table<W> {
 
     fn buckets<const N: usize>(&self, key: &SessionKey<N>) -> [&Bucket<W>; 2] {
         let count = self.0.len() as u32;
-        buckets(key, VIRTUAL_SERVER, SECRET, count).map(|bucket| &self.0[bucket as usize])
+        buckets(key, VIRTUAL_SERVER.into(), SECRET, count).map(|bucket| &self.0[bucket as usize])
     }
 }
 

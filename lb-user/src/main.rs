@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 
-/// A configuration of thousands of virtual servers is mostly small strings: this takes a seventh less time for a change of
-/// one than the C library's `malloc`.
+/// A configuration of thousands of virtual servers is mostly small strings. With 4,096 virtual servers a change of one weight
+/// takes the daemon more than a quarter less CPU time than with the C library's `malloc`, and `lb check` a seventh less; the
+/// daemon's own memory is a sixth more.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

@@ -5,6 +5,8 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     sync::atomic::Ordering,
+    thread::sleep,
+    time::Duration,
 };
 
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
@@ -16,7 +18,7 @@ use lb_common::{
 use lb_user::{
     config::Limits,
     control::{Platform, handover::Handover, transplant::transplant},
-    dataplane::{Pins, Sizes, Tables, load, sessions::SessionTable},
+    dataplane::{Pins, Sizes, Tables, clock, load, sessions::SessionTable},
 };
 
 /// Pins of a test's own, which go when it ends.
@@ -67,9 +69,27 @@ fn the_next_daemon_finds_what_an_earlier_one_left() {
 
 #[test]
 #[ignore = "needs root"]
+fn the_clock_is_the_same_whenever_it_is_read() {
+    let TestPins(pins) = &TestPins::new("clock");
+    let first = clock::read(pins).unwrap();
+    sleep(Duration::from_millis(500));
+    let second = clock::read(pins).unwrap();
+    assert_eq!(first.jiffy, second.jiffy);
+    let apart = second.offset.wrapping_sub(first.offset).cast_signed();
+    // A tick may come between the two numbers that one is made of.
+    assert!(
+        apart.unsigned_abs() < 2 * first.jiffy,
+        "{first:?}, {second:?}: {apart} ns apart"
+    );
+}
+
+#[test]
+#[ignore = "needs root"]
 fn counters_are_the_same_one_by_one_and_all_at_once() {
-    let TestPins(pins) = &TestPins::new("counters");
-    let counters = load::load(pins, &sizes(4)).unwrap().counters;
+    let TestPins(pins) = &TestPins::new("counters-at-once");
+    // So many bindings that they are read in several steps, however few CPUs there are.
+    let sizes = sizes(300);
+    let counters = load::load(pins, &sizes).unwrap().counters;
     let cpus = aya::util::nr_cpus().unwrap() as u64;
     for (name, stride) in [
         ("virtual_server_counters", 1000),
@@ -84,14 +104,26 @@ fn counters_are_the_same_one_by_one_and_all_at_once() {
             map.set(index, values, 0).unwrap();
         }
     }
-    let indices = [7, 0, 3];
-    let one_by_one = |read: &dyn Fn(u32) -> Counters| indices.map(read).to_vec();
-    let virtual_servers = one_by_one(&|id| counters.virtual_server(id).unwrap());
-    assert_eq!(counters.virtual_servers(&indices).unwrap(), virtual_servers);
-    let bindings = one_by_one(&|index| counters.binding(index).unwrap());
-    assert_eq!(counters.bindings(&indices).unwrap(), bindings);
-    assert_ne!(bindings, virtual_servers);
+    let ids = [7, 0, 3];
+    let virtual_servers = ids.map(|id| counters.virtual_server(id).unwrap());
+    assert_eq!(counters.virtual_servers(&ids).unwrap(), virtual_servers);
+    let indices: Vec<_> = (0..sizes.bindings).rev().collect();
+    let bindings: Vec<_> = indices
+        .iter()
+        .map(|&index| counters.binding(index).unwrap())
+        .collect();
+    assert!(bindings.is_sorted_by(|higher, lower| higher.packets > lower.packets));
+    let at_once = counters.bindings(&indices).unwrap();
+    for ((index, at_once), one_by_one) in indices.iter().zip(&at_once).zip(&bindings) {
+        assert_eq!(at_once, one_by_one, "{index}");
+    }
+    assert_eq!(at_once.len(), bindings.len());
+    assert_ne!(counters.binding(7).unwrap(), virtual_servers[0]);
     assert_eq!(counters.bindings(&[]).unwrap(), []);
+    // What lies between them is not read.
+    let far_apart = [250, 7, 1000, 8];
+    let bindings = far_apart.map(|index| counters.binding(index).unwrap());
+    assert_eq!(counters.bindings(&far_apart).unwrap(), bindings);
 }
 
 /// A virtual server with one real server, for sessions to belong to.
@@ -123,16 +155,14 @@ fn serve(tables: &Tables, id: u32) {
 fn clients(tables: &Tables) -> BTreeSet<u32> {
     let mut clients = BTreeSet::new();
     let table: &dyn SessionTable = &tables.sessions.sessions_v4;
-    for bucket in 0..table.buckets() {
-        table.visit(bucket, &mut |slot| {
-            let (client, port, _) = slot.key().unwrap();
-            assert_eq!((slot.state.virtual_server(), port), (1, 7));
-            let IpAddr::V4(client) = client.into() else {
-                panic!("{client:?}");
-            };
-            assert!(clients.insert(client.to_bits()), "{client} twice");
-        });
-    }
+    table.visit(0..table.buckets(), &mut |slot| {
+        let (client, port, _) = slot.key().unwrap();
+        assert_eq!((slot.state.virtual_server(), port), (1, 7));
+        let IpAddr::V4(client) = client.into() else {
+            panic!("{client:?}");
+        };
+        assert!(clients.insert(client.to_bits()), "{client} twice");
+    });
     clients
 }
 

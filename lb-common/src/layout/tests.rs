@@ -9,9 +9,9 @@ use bytemuck::Zeroable;
 
 use super::LAYOUT;
 use crate::{
-    Address, Binding, BucketV4, BucketV6, Budget, Control, Counters, Datagram, Directory,
+    Address, Binding, BucketV4, BucketV6, Budget, Clock, Control, Counters, Datagram, Directory,
     DropReason, FirstFragment, Interface, PortRange, PredictorTable, RealServer, SessionEvent,
-    SessionKey, SessionTables, TableBlock, Vip, VipBucket, VipSlot, VirtualServer,
+    SessionKey, SessionTables, TableBlock, TableSlot, Vip, VipBucket, VipSlot, VirtualServer,
     session::{self, Phase, State},
     virtual_server,
 };
@@ -62,6 +62,10 @@ fn layout() -> String {
             "Binding flags",
             format!("{:x}", Binding::DOWN | Binding::DRAINING),
         ),
+        (
+            "TableSlot",
+            format!("{:x} {:x}", TableSlot::MARK, TableSlot::NONE),
+        ),
         ("TICK", session::TICK.to_string()),
         ("Interface::SLOTS", Interface::SLOTS.to_string()),
     ];
@@ -71,8 +75,10 @@ fn layout() -> String {
             sessions,
             new_sessions,
             layout,
-            secret
+            secret,
+            clock
         }),
+        fields!(Clock { jiffy, offset }),
         fields!(Directory {
             first_bucket,
             bucket_mask
@@ -124,6 +130,7 @@ fn layout() -> String {
             on_unknown,
             on_down,
             sticky_prefix,
+            on_change,
             reserved,
             binding_capacity,
             vip,
@@ -186,7 +193,7 @@ fn layout() -> String {
 /// Maps that an earlier version has pinned must not be taken for something else.
 #[test]
 fn a_layout_that_changes_has_a_new_number() {
-    let known = [(1, include_str!("1.txt"))];
+    let known = [(1, include_str!("1.txt")), (2, include_str!("2.txt"))];
     let (_, described) = known
         .into_iter()
         .find(|&(number, _)| number == LAYOUT)

@@ -8,15 +8,6 @@ use rstest::rstest;
 use super::*;
 use crate::tables::arrays::Arrays;
 
-/// That of [`Predictor::Hash`] alone counts.
-const FLOW: Flow = Flow {
-    source: [0, 0],
-    destination: [0, 0],
-    source_port: 0,
-    destination_port: 0,
-    protocol: 0,
-};
-
 /// Blocks whose slots are numbered from 0 on.
 fn blocks(count: u16) -> Arrays {
     let slots = TableBlock::SLOTS as u16;
@@ -30,11 +21,7 @@ fn blocks(count: u16) -> Arrays {
 }
 
 fn chosen(tables: &Arrays, first_block: u32, slots: u32, hash: u64) -> Option<u32> {
-    let virtual_server = VirtualServer {
-        table: PredictorTable { first_block, slots },
-        ..VirtualServer::zeroed()
-    };
-    by_hash(tables, &FLOW, hash, &virtual_server)
+    slot_of(tables, PredictorTable { first_block, slots }, hash)?.binding()
 }
 
 #[rstest]
@@ -76,4 +63,40 @@ fn less_than_no_sessions_are_none() {
     let none = [0, 1_u64.wrapping_neg(), 1 << 63].map(counted);
     assert_eq!(none, [0; 3]);
     assert_eq!([1, 7, u64::MAX >> 1].map(counted), [1, 7, u64::MAX >> 1]);
+}
+
+#[rstest]
+#[case::unmarked(7, Some(7))]
+#[case::marked(7 | TableSlot::MARK, Some(7))]
+#[case::none(TableSlot::NONE, None)]
+#[case::none_with_a_mark(TableSlot::NONE | TableSlot::MARK, None)]
+fn a_slot_leads_to_its_binding_whatever_its_mark(#[case] slot: u16, #[case] expected: Option<u32>) {
+    let slots = [slot; TableBlock::SLOTS];
+    let tables = Arrays {
+        predictor_tables: [TableBlock { slots }].into(),
+        ..Arrays::default()
+    };
+    assert_eq!(chosen(&tables, 0, 32, 0), expected);
+}
+
+#[rstest]
+#[case::settling(1, protocol::TCP, 32, 2)]
+#[case::settled(1, protocol::TCP, 0, 1)]
+#[case::a_datagram(1, protocol::UDP, 32, 1)]
+#[case::of_another_mode(0, protocol::TCP, 32, 1)]
+fn a_connection_that_begins_goes_by_the_next_table(
+    #[case] on_change: u8,
+    #[case] protocol: u8,
+    #[case] slots: u32,
+    #[case] first_block: u32,
+) {
+    let table = |first_block, slots| PredictorTable { first_block, slots };
+    let virtual_server = VirtualServer {
+        table: table(1, 32),
+        order: table(2, slots),
+        on_change,
+        protocol,
+        ..VirtualServer::zeroed()
+    };
+    assert_eq!(table_of_new(&virtual_server), table(first_block, 32));
 }

@@ -78,6 +78,25 @@ where
     }
 }
 
+/// A packet that takes the shortcut where it can, as [`packet`].
+fn shortcut<const N: usize, const W: usize>(flow: u32) -> impl Fn(&[AtomicU64]) -> i64
+where
+    Table: Layout<N>,
+{
+    move |memory| {
+        let [first, _] = buckets::<W>(memory, flow);
+        let is_done = peek(first, &Table::key(flow), 1).is_some_and(|found| {
+            assert_eq!(found.state.binding(), binding(flow));
+            found.becomes(found.state.used(Phase::Established, NOW + 1))
+        });
+        if is_done {
+            0
+        } else {
+            packet::<N, W>(flow)(memory)
+        }
+    }
+}
+
 /// A packet of a flow that had no session when its CPU looked.
 fn record_flow<const N: usize, const W: usize>(flow: u32) -> impl Fn(&[AtomicU64]) -> i64
 where
@@ -86,13 +105,33 @@ where
     move |memory| {
         let key = Table::key(flow);
         let buckets = buckets::<W>(memory, flow);
-        record(buckets, &key, session(flow, NOW), NOW).map_or(0, |recorded| {
-            assert_eq!(recorded.session.binding(), binding(flow));
-            i64::from(recorded.created)
-                - i64::from(recorded.replaced.is_session())
-                - i64::from(recorded.duplicate.is_session())
-        })
+        record(buckets, &key, session(flow, NOW), NOW).map_or(0, |it| counted(flow, it))
     }
+}
+
+/// The first packet of a flow, by the shortcut if that can record it, else as [`packet`].
+fn first_packet<const N: usize, const W: usize>(flow: u32) -> impl Fn(&[AtomicU64]) -> i64
+where
+    Table: Layout<N>,
+{
+    move |memory| {
+        let key = Table::key(flow);
+        let buckets = buckets::<W>(memory, flow);
+        let recorded = vacancy(buckets, &key)
+            .and_then(|place| fill(buckets, &place, &key, session(flow, NOW), NOW));
+        match recorded {
+            Some(recorded) => counted(flow, recorded),
+            None => packet::<N, W>(flow)(memory),
+        }
+    }
+}
+
+/// What a record adds to the count of sessions.
+fn counted(flow: u32, recorded: Recorded) -> i64 {
+    assert_eq!(recorded.session.binding(), binding(flow));
+    i64::from(recorded.created)
+        - i64::from(recorded.replaced.is_session())
+        - i64::from(recorded.duplicate.is_session())
 }
 
 /// A packet that ends a flow's session.
@@ -115,6 +154,20 @@ where
 {
     move |memory| {
         if let Some(found) = find(buckets::<W>(memory, flow), &Table::key(flow), 1) {
+            assert_eq!(found.state.binding(), binding(flow));
+        }
+        0
+    }
+}
+
+/// As [`look`], in the first bucket alone.
+fn look_first<const N: usize, const W: usize>(flow: u32) -> impl Fn(&[AtomicU64]) -> i64
+where
+    Table: Layout<N>,
+{
+    move |memory| {
+        let [first, _] = buckets::<W>(memory, flow);
+        if let Some(found) = peek(first, &Table::key(flow), 1) {
             assert_eq!(found.state.binding(), binding(flow));
         }
         0
@@ -199,9 +252,11 @@ const W6: usize = SLOTS * (V6 + 1);
 
 #[test]
 fn two_packets_of_a_new_flow_make_one_session() {
-    let packet = packet::<V4, W4>(1);
+    let (packet, first_packet) = (packet::<V4, W4>(1), first_packet::<V4, W4>(1));
     for places in fills() {
         check::<V4>(places, &[(2, &packet)]);
+        check::<V4>(places, &[(2, &first_packet)]);
+        check::<V4>(places, &[(1, &packet), (1, &first_packet)]);
     }
 }
 
@@ -222,18 +277,23 @@ fn three_who_record_a_flow_leave_one_session() {
 #[test]
 fn two_flows_in_need_of_one_place_never_share_it() {
     let (one, two) = (packet::<V4, W4>(1), packet::<V4, W4>(2));
+    let first_packet = first_packet::<V4, W4>(2);
     for places in each_place(filled(FULL), None).chain(fills()) {
         check::<V4>(places, &[(1, &one), (1, &two)]);
+        check::<V4>(places, &[(1, &one), (1, &first_packet)]);
     }
 }
 
 #[test]
 fn a_session_that_ends_while_packets_use_it_is_counted_once() {
     let (packet, end) = (packet::<V4, W4>(1), end::<V4, W4>(1));
+    let shortcut = shortcut::<V4, W4>(1);
     for fill in [[0, 0], FULL] {
         for places in each_place(filled(fill), Some(1)) {
             check::<V4>(places, &[(1, &packet), (2, &end)]);
             check::<V4>(places, &[(2, &packet), (1, &end)]);
+            check::<V4>(places, &[(1, &shortcut), (2, &end)]);
+            check::<V4>(places, &[(1, &shortcut), (1, &packet), (1, &end)]);
         }
     }
 }
@@ -241,11 +301,35 @@ fn a_session_that_ends_while_packets_use_it_is_counted_once() {
 #[test]
 fn a_session_that_ends_while_its_flow_is_recorded_leaves_no_other_twice() {
     let (packet, end) = (packet::<V4, W4>(1), end::<V4, W4>(1));
-    let record = record_flow::<V4, W4>(1);
+    let (record, first_packet) = (record_flow::<V4, W4>(1), first_packet::<V4, W4>(1));
     for place in [0, SLOTS] {
         let mut places = filled([0, 0]);
         places[place] = Some(1);
         check::<V4>(places, &[(1, &packet), (1, &record), (1, &end)]);
+        check::<V4>(places, &[(1, &first_packet), (1, &record), (1, &end)]);
+    }
+}
+
+#[test]
+fn a_new_session_goes_to_the_same_place_by_the_shortcut_and_by_the_whole_path() {
+    let key = <Table as Layout<V4>>::key(1);
+    for places in fills() {
+        let memory = |_| -> Vec<AtomicU64> {
+            let words = table::<V4>(&places);
+            words.into_iter().map(AtomicU64::new).collect()
+        };
+        let [by_record, by_shortcut] = [(), ()].map(memory);
+        record(buckets::<W4>(&by_record, 1), &key, session(1, NOW), NOW).unwrap();
+        let buckets = buckets::<W4>(&by_shortcut, 1);
+        match vacancy(buckets, &key) {
+            Some(place) => {
+                fill(buckets, &place, &key, session(1, NOW), NOW).unwrap();
+                let words =
+                    |memory: &[AtomicU64]| -> Vec<u64> { memory.iter().map(load).collect() };
+                assert_eq!(words(&by_shortcut), words(&by_record), "{places:?}");
+            }
+            None => assert!(are_full(buckets), "{places:?}"),
+        }
     }
 }
 
@@ -253,8 +337,9 @@ fn a_session_that_ends_while_its_flow_is_recorded_leaves_no_other_twice() {
 fn a_reader_is_never_given_another_flow_while_places_change_hands() {
     let (one, two) = (record_flow::<V4, W4>(1), record_flow::<V4, W4>(2));
     for flow in [1, FIRST_OTHER] {
-        let look = look::<V4, W4>(flow);
+        let (look, look_first) = (look::<V4, W4>(flow), look_first::<V4, W4>(flow));
         check::<V4>(filled(FULL), &[(1, &one), (1, &two), (1, &look)]);
+        check::<V4>(filled(FULL), &[(1, &one), (1, &two), (1, &look_first)]);
     }
 }
 
@@ -263,11 +348,12 @@ fn a_reader_never_takes_parts_of_two_keys_for_one() {
     let (old, new) = (0, 7);
     let (record, end) = (record_flow::<V6, W6>(new), end::<V6, W6>(old));
     for flow in old..=new {
-        let look = look::<V6, W6>(flow);
+        let (look, look_first) = (look::<V6, W6>(flow), look_first::<V6, W6>(flow));
         for fill in [[0, 0], FULL] {
             let mut places = filled(fill);
             places[0] = Some(old);
             check::<V6>(places, &[(1, &end), (1, &record), (1, &look)]);
+            check::<V6>(places, &[(1, &end), (1, &record), (1, &look_first)]);
         }
     }
 }

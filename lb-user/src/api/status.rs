@@ -101,6 +101,9 @@ pub struct VirtualServer {
     pub predictor: String,
     /// `up` or `down`.
     pub state: String,
+    /// With `session.mode: on_change`: in how many seconds a change of its real servers is complete. Null if none is under
+    /// way.
+    pub settling: Option<u64>,
     /// Its sessions.
     pub sessions: Sessions,
     /// What it forwarded.
@@ -212,6 +215,7 @@ mod tests {
             forward: "l2dsr".to_owned(),
             predictor: "hash".to_owned(),
             state: "up".to_owned(),
+            settling: Some(12),
             sessions,
             traffic,
             real_servers: vec![real_server],
@@ -247,7 +251,7 @@ mod tests {
             ),
             (
                 virtual_server,
-                "name vip protocol port forward predictor state sessions packets bytes real_servers",
+                "name vip protocol port forward predictor state settling sessions packets bytes real_servers",
             ),
             (
                 real_server,

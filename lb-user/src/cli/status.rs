@@ -222,7 +222,7 @@ fn table(status: &api::Status) -> String {
             weight,
             &server.sessions,
             &server.traffic,
-            format!("{} {}", server.forward, server.predictor),
+            about_service(server),
         ));
         for real in &server.real_servers {
             rows.push(row(
@@ -280,6 +280,17 @@ pub(super) fn address(server: &VirtualServer) -> String {
     match vip {
         IpAddr::V4(vip) => format!("{protocol} {vip}:{port}"),
         IpAddr::V6(vip) => format!("{protocol} [{vip}]:{port}"),
+    }
+}
+
+/// How a virtual server forwards and chooses, and whether it settles.
+pub(super) fn about_service(server: &VirtualServer) -> String {
+    let VirtualServer {
+        forward, predictor, ..
+    } = server;
+    match server.settling {
+        None => format!("{forward} {predictor}"),
+        Some(seconds) => format!("{forward} {predictor}, settling for {seconds} s"),
     }
 }
 

@@ -66,11 +66,17 @@ impl Unbind {
             format!("{} dropped", count(dropped))
         } else {
             let status = client::status(socket).await?;
-            let left = edit::real_servers(edit::virtual_server(&status, shop)?, &servers);
+            let shop = edit::virtual_server(&status, shop)?;
+            let left = edit::real_servers(shop, &servers);
             let active = left.map(|it| it.sessions.active).sum();
-            match active {
-                0 => "no sessions left".to_owned(),
-                active => format!("{} still active", count(active)),
+            match (shop.settling, active) {
+                // More flows than that may be there.
+                (Some(seconds), active) => {
+                    let so_far = count(active);
+                    format!("{so_far} so far, and its flows are recorded for {seconds} s more")
+                }
+                (None, 0) => "no sessions left".to_owned(),
+                (None, active) => format!("{} still active", count(active)),
             }
         };
         let status = client::status(socket).await?;

@@ -317,6 +317,10 @@ pub struct Session {
     pub on_unknown: OnUnknown,
     /// What becomes of the sessions of a real server that is down.
     pub on_down: OnDown,
+    /// With [`SessionMode::OnChange`]: before a change moves flows, those are recorded for so long that send packets:
+    /// 1 s to 1 h.
+    #[serde(serialize_with = "duration::serialize")]
+    pub settle: Duration,
 }
 
 /// Whether a flow's real server is remembered.
@@ -331,6 +335,8 @@ pub enum SessionMode {
     Stateful,
     /// No session table: the hash alone decides.
     Stateless,
+    /// The hash decides, and the session table has the flows that a change of the real servers would move.
+    OnChange,
 }
 
 /// What becomes of a TCP packet in mid-stream without a session.

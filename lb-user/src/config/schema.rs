@@ -159,6 +159,7 @@ pub struct Session {
     pub idle_timeout: Option<Field<MemoryTime>>,
     pub on_unknown: Option<Field<Word<OnUnknown>>>,
     pub on_down: Option<Field<Word<OnDown>>>,
+    pub settle: Option<Field<Within<SECOND, HOUR>>>,
 }
 
 #[derive(Debug, Deserialize)]

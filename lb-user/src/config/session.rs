@@ -9,6 +9,7 @@ use super::model::{OnDown, OnUnknown, Predictor, Protocol, Session, SessionMode,
 use super::settings::{SessionSettings, Settings, Written, or_default};
 
 const MINUTE: Duration = Duration::from_secs(60);
+const DEFAULT_SETTLE: Duration = Duration::from_secs(30);
 const DEFAULT_SLOW_START: Duration = Duration::from_secs(30);
 const DEFAULT_PREFIX_V4: u8 = 32;
 const DEFAULT_PREFIX_V6: u8 = 128;
@@ -19,11 +20,22 @@ pub fn session(settings: &SessionSettings, protocol: Protocol) -> Option<Session
         Protocol::Tcp => 30 * MINUTE,
         Protocol::Udp => 5 * MINUTE,
     };
+    let mode = or_default(settings.mode, SessionMode::default())?;
+    let (on_unknown, on_down) = (
+        or_default(settings.on_unknown, OnUnknown::default())?,
+        or_default(settings.on_down, OnDown::default())?,
+    );
+    // What `defaults` say of these is for others.
+    let (on_unknown, on_down) = match mode {
+        SessionMode::OnChange => (OnUnknown::Forward, OnDown::Move),
+        SessionMode::Stateful | SessionMode::Stateless => (on_unknown, on_down),
+    };
     Some(Session {
-        mode: or_default(settings.mode, SessionMode::default())?,
+        mode,
         idle_timeout: or_default(settings.idle_timeout, idle_timeout)?,
-        on_unknown: or_default(settings.on_unknown, OnUnknown::default())?,
-        on_down: or_default(settings.on_down, OnDown::default())?,
+        on_unknown,
+        on_down,
+        settle: or_default(settings.settle, DEFAULT_SETTLE)?,
     })
 }
 
@@ -87,12 +99,47 @@ pub fn contradictions(
         let problem = "session.on_unknown: UDP has no packets in mid-stream: remove it";
         errors.add(written.at, problem);
     }
-    if value(settings.session.mode) == Some(SessionMode::Stateless) {
-        without_sessions(own, settings, errors);
+    let mode = settings.session.mode;
+    let mode = mode.map_or(Some(SessionMode::default()), |mode| mode.value);
+    match mode {
+        Some(SessionMode::Stateless) => {
+            without_sessions(own, errors);
+            by_hash_alone(own, settings, errors);
+        }
+        Some(SessionMode::OnChange) => {
+            without_most_sessions(own, errors);
+            by_hash_alone(own, settings, errors);
+        }
+        Some(SessionMode::Stateful) | None => {}
+    }
+    if let Some(settle) = own.session.settle
+        && mode.is_some_and(|mode| mode != SessionMode::OnChange)
+    {
+        let problem = "session.settle needs session.mode: on_change: remove it, or change the mode";
+        errors.add(settle.at, problem);
     }
 }
 
-fn without_sessions(own: &Settings, settings: &Settings, errors: &mut Diagnostics) {
+/// Nearly all packets are in mid-stream without a session, and nobody knows whose server is down.
+fn without_most_sessions(own: &Settings, errors: &mut Diagnostics) {
+    let session = &own.session;
+    if let Some(on_unknown) = session.on_unknown
+        && let Some(word @ (OnUnknown::Reset | OnUnknown::Drop)) = on_unknown.value
+    {
+        let problem = format!(
+            "session.on_unknown: expected forward with session.mode: on_change, found {word}: most packets belong to no session"
+        );
+        errors.add(on_unknown.at, problem);
+    }
+    if let Some(on_down) = session.on_down
+        && on_down.value == Some(OnDown::Reset)
+    {
+        let problem = "session.on_down: expected move with session.mode: on_change, found reset: most flows have no session";
+        errors.add(on_down.at, problem);
+    }
+}
+
+fn without_sessions(own: &Settings, errors: &mut Diagnostics) {
     let session = &own.session;
     let of_sessions = [
         ("idle_timeout", at(session.idle_timeout)),
@@ -107,6 +154,10 @@ fn without_sessions(own: &Settings, settings: &Settings, errors: &mut Diagnostic
             errors.add(position, problem);
         }
     }
+}
+
+fn by_hash_alone(own: &Settings, settings: &Settings, errors: &mut Diagnostics) {
+    let session = &own.session;
     if let Some(Written {
         at: merged,
         value: Some(predictor),

@@ -31,6 +31,7 @@ pub struct SessionSettings {
     pub idle_timeout: Option<Written<Duration>>,
     pub on_unknown: Option<Written<OnUnknown>>,
     pub on_down: Option<Written<OnDown>>,
+    pub settle: Option<Written<Duration>>,
 }
 
 /// What is written of the section `sticky`.
@@ -155,6 +156,7 @@ impl SessionSettings {
             idle_timeout,
             on_unknown,
             on_down,
+            settle,
         } = written;
         Self {
             mode: read("session.mode", mode, errors, |Word(word)| *word),
@@ -166,6 +168,9 @@ impl SessionSettings {
             ),
             on_unknown: read("session.on_unknown", on_unknown, errors, |Word(word)| *word),
             on_down: read("session.on_down", on_down, errors, |Word(word)| *word),
+            settle: read("session.settle", settle, errors, |Within(duration)| {
+                *duration
+            }),
         }
     }
 
@@ -175,6 +180,7 @@ impl SessionSettings {
             idle_timeout: self.idle_timeout.or(defaults.idle_timeout),
             on_unknown: self.on_unknown.or(defaults.on_unknown),
             on_down: self.on_down.or(defaults.on_down),
+            settle: self.settle.or(defaults.settle),
         }
     }
 }

@@ -66,6 +66,8 @@ pub struct VirtualServer {
     pub minimum_up: u32,
     /// The bound real servers and the sorry server, by name.
     pub members: BTreeMap<String, Member>,
+    /// Whether there may be sessions of it in the table.
+    pub has_sessions: bool,
     /// The member that takes new sessions while too few of the others do. It is up then, and else it drains.
     pub sorry: Option<String>,
 }
@@ -248,6 +250,7 @@ pub fn desired(
             slow_start: virtual_server.slow_start,
             minimum_up: virtual_server.minimum_up,
             members: left.chain(bound).collect(),
+            has_sessions: true,
             sorry: virtual_server.sorry.clone(),
         };
         if let Some(name) = &virtual_server.sorry {

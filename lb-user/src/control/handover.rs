@@ -300,8 +300,13 @@ impl<'maps> Pass<'_, 'maps> {
         if is_over {
             return;
         }
-        let buckets_of = |key: &SessionKey<N>, id| {
-            Some(session::buckets(key, id, self.secret, count).map(&bucket))
+        let virtual_servers = &self.handover.tables.virtual_servers;
+        let buckets_of = |key: &SessionKey<N>, id: u32| {
+            let salt = match kind {
+                Kind::Session => virtual_servers.get(id).session_salt(),
+                Kind::Sticky => id.into(),
+            };
+            Some(session::buckets(key, salt, self.secret, count).map(&bucket))
         };
         let state = then.renumbered(successor.id, member.offset);
         let Some(buckets) = buckets_of(key, successor.id) else {

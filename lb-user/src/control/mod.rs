@@ -1,11 +1,13 @@
 //! From the configuration and the state of the network to the contents of the maps.
 
 pub mod allocator;
+pub mod chain;
 pub mod desired;
 pub mod directory;
 pub mod drop_sessions;
 pub mod handover;
 pub mod maglev;
+pub mod on_change;
 pub mod predictor_table;
 pub mod reconcile;
 pub mod response_time;

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use lb_common::{Candidate, TableBlock};
 
 use super::{
+    chain,
     maglev::{self, Share},
     round_robin,
 };
@@ -36,6 +37,8 @@ pub enum Content {
     RoundRobin(Vec<(String, u16, u16)>),
     /// Candidates for the least connections: counters, offset and share of each server.
     LeastConnection(Vec<(u32, u16, u16)>),
+    /// Slots as they are: a power of two.
+    Slots(Vec<u16>),
 }
 
 impl Content {
@@ -63,6 +66,11 @@ impl Content {
                 Some(Self::LeastConnection(serving.iter().map(server).collect()))
             }
         }
+    }
+
+    /// A table of these slots; `None` if there are none.
+    pub fn slots(slots: &[u16]) -> Option<Self> {
+        (!slots.is_empty()).then(|| Self::Slots(slots.to_vec()))
     }
 
     /// Its slots, not more than `most`, and the blocks that hold them. `None` if it can't be as small as that.
@@ -106,7 +114,41 @@ impl Content {
                     .collect();
                 (slots <= most).then(|| (slots, candidate_blocks(&candidates)))
             }
+            Self::Slots(slots) => {
+                let count = slots.len().min(most as usize);
+                let coarse = || {
+                    let every = slots.iter().step_by(slots.len() / count);
+                    every.copied().collect::<Vec<_>>()
+                };
+                (count > 0).then(|| (count as u32, blocks(&coarse())))
+            }
         }
+    }
+}
+
+/// What the table of a virtual server is made of that tracks changes alone, while nothing changes: name, weight and offset of
+/// each server, and whether it serves.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Steady(Vec<(String, u16, u16, bool)>);
+
+impl Steady {
+    /// The table of these servers.
+    pub fn new(servers: &[Server<'_>]) -> Self {
+        let server = |it: &Server<'_>| (it.name.to_owned(), it.weight, it.offset, it.serves);
+        Self(servers.iter().map(server).collect())
+    }
+
+    /// Its slots; empty if no server serves.
+    pub fn slots(&self) -> Vec<u16> {
+        let servers = self.0.iter();
+        let serving = servers.clone().filter(|(.., serves)| *serves);
+        let serving: HashSet<_> = serving.map(|(_, _, offset, _)| *offset).collect();
+        if serving.is_empty() {
+            return Vec::new();
+        }
+        let shares = shares(servers.map(|(name, weight, offset, _)| (name, *weight, *offset)));
+        let all = maglev::fill(&shares, maglev::slots_for(&shares));
+        chain::around(all, |offset| serving.contains(&offset)).unwrap_or_default()
     }
 }
 

@@ -6,10 +6,14 @@
 //!
 //! The maps are the memory of it all: a [`Reconciler`] that starts reads what an earlier one left there.
 
+mod on_change;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
+    rc::Rc,
     sync::Arc,
+    time::Instant,
 };
 
 use bytemuck::Zeroable;
@@ -24,7 +28,7 @@ use super::{
     allocator::Allocator,
     desired::{self, Desired, LastKnownLinks, Link, Unbound},
     directory::{self, Image, Place, Service},
-    predictor_table::{Content, Server},
+    predictor_table::{Content, Server, Steady},
     sweep,
 };
 use crate::{
@@ -92,6 +96,8 @@ pub struct Reconciler<P> {
     tables: Tables,
     platform: P,
     state: State,
+    /// The first time that a slot of the state has in [`Slot::settles`]: asked for again and again.
+    next_step: Option<Instant>,
 }
 
 /// What lies where in the maps.
@@ -132,6 +138,10 @@ struct Slot {
     table: PredictorTable,
     order: PredictorTable,
     members: BTreeMap<String, MemberSlot>,
+    /// When its next step is due, while it settles ([`super::on_change`]).
+    settles: Option<Instant>,
+    /// Whether slots of its table are marked.
+    is_marked: bool,
 }
 
 /// A range of the map `bindings`.
@@ -150,6 +160,8 @@ struct MemberSlot {
     entry: Option<(RealServer, u32)>,
     /// [`Binding::DOWN`], [`Binding::DRAINING`].
     flags: u32,
+    /// It drains, and nobody waits for flows that are not recorded yet.
+    is_given_up: bool,
 }
 
 impl<P: Platform> Reconciler<P> {
@@ -160,6 +172,8 @@ impl<P: Platform> Reconciler<P> {
             tables,
             platform,
             state,
+            // Whoever settles begins anew.
+            next_step: None,
         }
     }
 
@@ -194,10 +208,19 @@ impl<P: Platform> Reconciler<P> {
         self.state.virtual_servers.values().map(|slot| slot.id)
     }
 
-    /// The indices in `binding_counters` of all real servers that are bound to one.
-    pub fn all_binding_counters(&self) -> impl Iterator<Item = u32> {
+    /// The indices in `binding_counters` of the real servers that are bound to these virtual servers, by id.
+    pub fn counters_of(&self, ids: &HashSet<u32>) -> impl Iterator<Item = u32> {
         let slots = self.state.virtual_servers.values();
+        let slots = slots.filter(|slot| ids.contains(&slot.id));
         slots.flat_map(|slot| slot.members.values().map(|member| member.counters))
+    }
+
+    /// Whether there are virtual servers with VIPs of IPv4, and of IPv6: others have no sessions.
+    pub fn families(&self) -> [bool; 2] {
+        [true, false].map(|is_v4| {
+            let mut identities = self.state.virtual_servers.keys();
+            identities.any(|it| it.vip.is_ipv4() == is_v4)
+        })
     }
 
     /// How sessions name a real server bound to a virtual server: by the virtual server's id, and an offset.
@@ -286,9 +309,48 @@ impl<P: Platform> Reconciler<P> {
         (&self.tables, &mut self.platform)
     }
 
+    /// When the next virtual server that settles goes on, by [`Self::apply`].
+    pub const fn next_step(&self) -> Option<Instant> {
+        self.next_step
+    }
+
+    /// When a virtual server has settled, if it settles ([`super::on_change`]).
+    pub fn settles(&self, virtual_server: &str) -> Option<Instant> {
+        self.slot(virtual_server)?.settles
+    }
+
+    /// The virtual servers that have settled and look for sessions still, by name; and the indices of their counters.
+    pub fn tracked(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = u32>)> {
+        let slots = self.state.virtual_servers.iter();
+        let tracked = slots.filter(|(_, slot)| slot.is_marked && slot.settles.is_none());
+        tracked.map(|(identity, slot)| {
+            let counters = slot.members.values().map(|member| member.counters);
+            (identity.name.as_str(), counters)
+        })
+    }
+
+    /// Lets flows without a session leave a real server that is unbound with the next [`Self::apply`], though its virtual
+    /// server has not settled.
+    pub fn give_up(&mut self, virtual_server: &str, real_server: &str) {
+        let mut slots = self.state.virtual_servers.iter_mut();
+        let slot = slots.find(|(identity, _)| identity.name == virtual_server);
+        if let Some((_, slot)) = slot.filter(|(_, slot)| slot.settles.is_some()) {
+            let slot = Arc::make_mut(slot);
+            if let Some(member) = slot.members.get_mut(real_server) {
+                member.is_given_up = true;
+                slot.wanted = None;
+            }
+        }
+    }
+
     /// Makes the maps say what is wanted. When this returns, no packet follows the old state.
     pub fn apply(&mut self, desired: &Desired) -> Result<(), ReconcileError> {
-        let plan = Plan::make(&self.tables, self.state.clone(), desired)?;
+        self.apply_at(desired, Instant::now())
+    }
+
+    /// As [`Self::apply`], at another time than now.
+    pub fn apply_at(&mut self, desired: &Desired, now: Instant) -> Result<(), ReconcileError> {
+        let plan = Plan::make(&self.tables, self.state.clone(), desired, now)?;
         for &id in &plan.new_virtual_servers {
             self.platform.reset_virtual_server_counters(id)?;
             self.tables.sessions.turns.set(id, 0);
@@ -304,6 +366,8 @@ impl<P: Platform> Reconciler<P> {
             self.platform.wait_for_packets();
         }
         self.state = plan.clean_up(&self.tables);
+        let slots = self.state.virtual_servers.values();
+        self.next_step = slots.filter_map(|slot| slot.settles).min();
         Ok(())
     }
 }
@@ -319,6 +383,9 @@ struct Plan {
     virtual_servers: Vec<(u32, VirtualServer)>,
     directory: Option<(Place, Image)>,
     garbage: Garbage,
+    now: Instant,
+    /// Tables that were worked out for this plan: most virtual servers that track changes alone share them.
+    steady: HashMap<Steady, Rc<[u16]>>,
 }
 
 /// What no packet will follow once the plan is carried out.
@@ -336,7 +403,12 @@ struct Garbage {
 }
 
 impl Plan {
-    fn make(tables: &Tables, old: State, desired: &Desired) -> Result<Self, ReconcileError> {
+    fn make(
+        tables: &Tables,
+        old: State,
+        desired: &Desired,
+        now: Instant,
+    ) -> Result<Self, ReconcileError> {
         let mut plan = Self {
             state: State {
                 virtual_servers: BTreeMap::new(),
@@ -350,6 +422,8 @@ impl Plan {
             virtual_servers: Vec::new(),
             directory: None,
             garbage: Garbage::default(),
+            now,
+            steady: HashMap::new(),
         };
         let mut old_virtual_servers = old.virtual_servers;
 
@@ -362,7 +436,7 @@ impl Plan {
             let old_slot = old_virtual_servers.remove(&identity);
             let slot = match old_slot {
                 // With thousands of virtual servers nearly all are as they were.
-                Some(slot) if slot.wanted.as_ref() == Some(wanted) => slot,
+                Some(slot) if slot.wanted.as_ref() == Some(wanted) && !slot.is_due(now) => slot,
                 old => Arc::new(plan.change(tables, name, wanted, old)?),
             };
             plan.state.virtual_servers.insert(identity, slot);
@@ -391,10 +465,15 @@ impl Plan {
         slot.wanted = Some(Arc::clone(wanted));
         self.link_members(&mut slot, wanted)?;
         self.garbage.tables.extend([slot.table, slot.order]);
-        let servers = slot.servers(wanted);
-        slot.table = self.table(tables, name, Content::hash(&servers), slot.table)?;
-        let order = Content::order(wanted.predictor, &servers);
-        slot.order = self.table(tables, name, order, slot.order)?;
+        if wanted.session.mode == SessionMode::OnChange {
+            self.settle(tables, name, &mut slot, wanted)?;
+        } else {
+            (slot.settles, slot.is_marked) = (None, false);
+            let servers = slot.servers(wanted);
+            slot.table = self.table(tables, name, Content::hash(&servers), slot.table)?;
+            let order = Content::order(wanted.predictor, &servers);
+            slot.order = self.table(tables, name, order, slot.order)?;
+        }
         self.virtual_servers
             .push((slot.id, entry(name, wanted, &slot)));
         Ok(slot)
@@ -427,6 +506,8 @@ impl Plan {
                     table: PredictorTable::default(),
                     order: PredictorTable::default(),
                     members: BTreeMap::new(),
+                    settles: None,
+                    is_marked: false,
                 }
             }
         };
@@ -462,6 +543,7 @@ impl Plan {
                         counters,
                         entry: None,
                         flags: 0,
+                        is_given_up: false,
                     }
                 }
             };
@@ -517,6 +599,7 @@ impl Plan {
                 Some(entry) => Some((entry, self.intern(entry)?)),
                 None => None,
             };
+            member.is_given_up &= wanted.drain;
             member.flags = match wanted.link {
                 Err(_) => Binding::DOWN,
                 Ok(_) if serving.contains(server.as_str()) => 0,
@@ -650,18 +733,23 @@ impl Plan {
         Ok(Some((other, build(other)?)))
     }
 
-    /// Lets new sessions go by the hash where another predictor is to come: a packet that has read the old one must not
-    /// follow the new one's order, which may be of another kind. Whether there may be such packets still.
+    /// Lets new sessions go by the hash where the order of new ones is to be another one's: a packet that has read whose it is
+    /// must not follow the new one, which may be of another kind. Whether there may be such packets still.
     fn suspend_predictors(&self, tables: &Tables) -> bool {
         let mut suspended = false;
         for &(index, entry) in &self.virtual_servers {
             let now = tables.virtual_servers.get(index);
             let has_order = now.predictor > lb_common::Predictor::SourceHash as u8;
-            if has_order && now.predictor != entry.predictor {
-                let predictor = lb_common::Predictor::Hash as u8;
-                tables
-                    .virtual_servers
-                    .set(index, VirtualServer { predictor, ..now });
+            let is_suspended = VirtualServer {
+                predictor: match has_order && now.predictor != entry.predictor {
+                    true => lb_common::Predictor::Hash as u8,
+                    false => now.predictor,
+                },
+                on_change: now.on_change & entry.on_change,
+                ..now
+            };
+            if is_suspended != now {
+                tables.virtual_servers.set(index, is_suspended);
                 suspended = true;
             }
         }
@@ -687,11 +775,14 @@ impl Plan {
         for &(index, entry) in &self.virtual_servers {
             let before = tables.virtual_servers.get(index);
             if before != entry {
-                // The order is there before the predictor that follows it.
-                let predictor = before.predictor;
-                tables
-                    .virtual_servers
-                    .set(index, VirtualServer { predictor, ..entry });
+                // The order is there before what follows it, and who has sessions is known before there are any.
+                let without = VirtualServer {
+                    idle_timeout: before.idle_timeout,
+                    predictor: before.predictor,
+                    on_change: before.on_change,
+                    ..entry
+                };
+                tables.virtual_servers.set(index, without);
                 tables.virtual_servers.set(index, entry);
                 changed = true;
             }
@@ -837,6 +928,7 @@ impl State {
                     counters: binding.counters,
                     entry: Some((real_server, index)),
                     flags: binding.real_server & !index,
+                    is_given_up: false,
                 },
             );
         }
@@ -847,6 +939,8 @@ impl State {
             table: entry.table,
             order: entry.order,
             members,
+            settles: None,
+            is_marked: false,
         }
     }
 }
@@ -857,14 +951,17 @@ impl Slot {
         self.bindings.first + u32::from(member.offset)
     }
 
-    /// The members with a weight: the sorry server alone while it serves, and else the others.
+    /// The members with a weight: the sorry server alone while it serves, and else the others. Where flows are recorded before
+    /// their server changes, without those that drain: their slots need not be kept for them.
     fn servers<'a>(&self, wanted: &'a desired::VirtualServer) -> Vec<Server<'a>> {
         let serving: HashSet<&str> = wanted.serving().map(|(name, _)| name).collect();
         let sorry_serves = serving.iter().any(|name| wanted.is_sorry(name));
+        let on_change = wanted.session.mode == SessionMode::OnChange;
         wanted
             .members
             .iter()
             .filter(|(name, member)| member.weight > 0 && wanted.is_sorry(name) == sorry_serves)
+            .filter(|(_, member)| !(on_change && member.drain))
             .map(|(name, member)| Server {
                 name,
                 weight: member.weight,
@@ -953,7 +1050,7 @@ fn entry(server: &str, wanted: &desired::VirtualServer, slot: &Slot) -> VirtualS
         order: slot.order,
         first_binding: slot.bindings.first,
         idle_timeout: match session.mode {
-            SessionMode::Stateful => ticks(session.idle_timeout),
+            SessionMode::Stateful | SessionMode::OnChange => ticks(session.idle_timeout),
             SessionMode::Stateless => 0,
         },
         sticky_timeout: sticky.map_or(0, |sticky| ticks(sticky.timeout)),
@@ -966,6 +1063,7 @@ fn entry(server: &str, wanted: &desired::VirtualServer, slot: &Slot) -> VirtualS
             IpAddr::V4(_) => sticky.prefix_v4,
             IpAddr::V6(_) => sticky.prefix_v6,
         }),
+        on_change: u8::from(session.mode == SessionMode::OnChange),
         binding_capacity: slot.bindings.capacity,
         vip: Address::from(wanted.vip),
         name: name(server),

@@ -1,12 +1,12 @@
 //! What an earlier daemon left in maps of other sizes or another layout, put into new ones that no packet looks at yet.
 //!
 //! Virtual servers, their bindings and real servers get new places there, so that what is in use fits smaller maps, too.
-//! With that a daemon starts as from maps that it takes over. What it makes anew anyway (the directory, predictor
+//! With that a daemon starts as from maps that it takes over. What it makes anew anyway (the directory, most predictor
 //! tables) stays behind; sessions and counts follow at the last moment ([`super::handover`]).
 
 use std::collections::HashMap;
 
-use lb_common::{Binding, PredictorTable, VirtualServer};
+use lb_common::{Binding, PredictorTable, TableBlock, VirtualServer};
 
 use super::{ReconcileError, allocator::Allocator};
 use crate::dataplane::{Former, Sizes, Tables};
@@ -27,6 +27,7 @@ pub fn transplant(
     let mut counters = Allocator::new(1, sizes.bindings);
     let mut free_real_servers = Allocator::new(1, sizes.real_servers);
     let mut real_servers = HashMap::new();
+    let mut free_blocks = Allocator::new(1, sizes.table_blocks);
     for id in 1..former.virtual_servers.len() {
         let entry = former.virtual_servers.get(id);
         if !is_wanted(&entry) {
@@ -61,10 +62,21 @@ pub fn transplant(
             };
             tables.bindings.set(first_binding + offset, moved);
         }
+        let no_room = || ReconcileError::PredictorTables {
+            virtual_server: entry.name.as_str().unwrap_or_default().to_owned(),
+        };
+        // Where flows have no sessions only the tables say where they are.
+        let [table, order] = match entry.on_change {
+            0 => [PredictorTable::default(); 2],
+            _ => [
+                copy(former, tables, &mut free_blocks, entry.table).ok_or_else(no_room)?,
+                copy(former, tables, &mut free_blocks, entry.order).ok_or_else(no_room)?,
+            ],
+        };
         let moved = VirtualServer {
             first_binding,
-            table: PredictorTable::default(),
-            order: PredictorTable::default(),
+            table,
+            order,
             ..entry
         };
         tables.virtual_servers.set(id, moved);
@@ -73,4 +85,26 @@ pub fn transplant(
         tables.interfaces.set(index, former.interfaces.get(index));
     }
     Ok(())
+}
+
+/// Copies a predictor table; `None` if there is no room for it.
+fn copy(
+    former: &Former,
+    tables: &Tables,
+    free_blocks: &mut Allocator,
+    table: PredictorTable,
+) -> Option<PredictorTable> {
+    let blocks = table.slots.div_ceil(TableBlock::SLOTS as u32);
+    if blocks == 0 {
+        return Some(table);
+    }
+    let first_block = free_blocks.allocate(blocks)?;
+    for block in 0..blocks {
+        let content = former.predictor_tables.get(table.first_block + block);
+        tables.predictor_tables.set(first_block + block, content);
+    }
+    Some(PredictorTable {
+        first_block,
+        ..table
+    })
 }

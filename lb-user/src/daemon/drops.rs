@@ -39,12 +39,25 @@ impl Daemon {
         answer: oneshot::Sender<Result<u64, String>>,
     ) {
         match self.may_drop(&request) {
-            Ok(()) => self.drops.0.push_back(Pending {
-                request,
-                walk: Walk::default(),
-                answer,
-            }),
+            Ok(()) => {
+                self.give_up(&request);
+                self.drops.0.push_back(Pending {
+                    request,
+                    walk: Walk::default(),
+                    answer,
+                });
+            }
             Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
+    /// No packet shall begin a session that is to be dropped.
+    fn give_up(&mut self, request: &DropSessions) {
+        for server in request.real_servers() {
+            self.reconciler.give_up(&request.virtual_server, server);
+        }
+        if self.reconciler.settles(&request.virtual_server).is_some() {
+            self.reconcile_again();
         }
     }
 

@@ -68,7 +68,7 @@ use crate::{
 /// How long a new balancer waits for its real servers' MAC addresses, and for their first health checks, before it takes
 /// packets.
 const FIRST_ANSWERS: Duration = Duration::from_secs(1);
-const SAMPLE_RATES_EVERY: Duration = Duration::from_secs(1);
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 
 /// Runs until SIGTERM or SIGINT, which leave forwarding in place, or until a client asks to stop it.
@@ -122,7 +122,7 @@ struct Events {
 
 impl Events {
     fn new(config_path: &Path) -> Result<Self> {
-        let mut sample = interval(SAMPLE_RATES_EVERY);
+        let mut sample = interval(SAMPLE_EVERY);
         sample.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sweep = interval(SWEEP_EVERY);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -321,8 +321,9 @@ impl Daemon {
         let due = slow_starts.apply(&self.desired, &mut next, now);
         self.next_share = due.map(|due| now + due);
         self.response_times.apply(&mut next);
+        self.sessions.tell(&self.reconciler, &mut next);
         next.share(&self.desired);
-        self.reconciler.apply(&next)?;
+        self.reconciler.apply_at(&next, now)?;
         self.slow_starts = slow_starts;
         self.changes.log(&self.desired, &next, now);
         self.supervisor.follow(&next);
@@ -351,11 +352,14 @@ impl Daemon {
         send_if_new(&self.targets, addresses);
     }
 
-    /// Takes sessions away that are over, and what waited for that.
+    /// Takes sessions away that are over, and goes on with what waited for that, or for its time.
     fn sweep(&mut self) {
         let has_room = self.sessions.sweep(&self.reconciler);
-        let is_due = self.next_share.is_some_and(|due| due <= Instant::now());
-        if has_room || is_due {
+        let due = self
+            .next_share
+            .into_iter()
+            .chain(self.reconciler.next_step());
+        if has_room || due.min().is_some_and(|due| due <= Instant::now()) {
             self.reconcile_again();
         }
     }

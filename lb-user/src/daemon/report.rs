@@ -29,8 +29,15 @@ use crate::{
 };
 
 impl Daemon {
-    /// The state of everything now.
-    pub(super) fn status(&self) -> Status {
+    /// The state of everything now, for somebody who may ask again soon.
+    pub(super) fn status(&mut self) -> Status {
+        self.rates.asked(Instant::now());
+        self.sample_rates();
+        self.report()
+    }
+
+    /// The state of everything, with rates as they were at the last sample.
+    fn report(&self) -> Status {
         let virtual_servers = self.config.virtual_servers.iter().map(|server| {
             let name = &server.name;
             let wanted = &self.desired.virtual_servers[name];
@@ -60,6 +67,7 @@ impl Daemon {
                 forward: server.forward.to_string(),
                 predictor: server.predictor.to_string(),
                 state: wanted.state().to_string(),
+                settling: self.reconciler.settles(name).map(seconds_until),
                 sessions,
                 traffic,
                 real_servers,
@@ -103,7 +111,8 @@ impl Daemon {
     /// What Prometheus is told now.
     pub(super) fn metrics(&mut self) -> Snapshot {
         Snapshot {
-            status: self.status(),
+            // Which has no rates.
+            status: self.report(),
             checks: self.health.metrics(),
         }
     }
@@ -169,18 +178,27 @@ impl Daemon {
         Ok(Box::new(SessionList::new(self.reconciler.tables(), filter)))
     }
 
-    /// Remembers the counters, for rates.
+    /// Remembers the counters, for rates, if it is time for that. Those of bindings are many: they are read where the virtual
+    /// server has counted.
     pub(super) fn sample_rates(&mut self) {
-        let ids: Vec<_> = self.reconciler.virtual_server_ids().collect();
-        let indices: Vec<_> = self.reconciler.all_binding_counters().collect();
+        let now = Instant::now();
+        if !self.rates.is_due(now) {
+            return;
+        }
         let maps = self.reconciler.platform();
-        let virtual_servers =
-            unless_unreadable("virtual_server_counters", maps.virtual_servers(&ids));
-        let bindings = unless_unreadable("binding_counters", maps.bindings(&indices));
-        let ids = ids.into_iter().map(Counted::VirtualServer);
-        let indices = indices.into_iter().map(Counted::Binding);
-        let counters = ids.zip(virtual_servers).chain(indices.zip(bindings));
-        self.rates.sample(counters, Instant::now());
+        let mut sample = self.rates.sample(now);
+        let ids: Vec<_> = self.reconciler.virtual_server_ids().collect();
+        let read = unless_unreadable("virtual_server_counters", maps.virtual_servers(&ids));
+        let virtual_servers = ids.into_iter().zip(read);
+        let busy = virtual_servers
+            .filter(|&(id, counters)| sample.add(Counted::VirtualServer(id), counters))
+            .map(|(id, _)| id)
+            .collect();
+        let indices: Vec<_> = self.reconciler.counters_of(&busy).collect();
+        let read = unless_unreadable("binding_counters", maps.bindings(&indices));
+        for (index, counters) in indices.into_iter().zip(read) {
+            sample.add(Counted::Binding(index), counters);
+        }
     }
 
     fn read_counters(&self, counted: Counted) -> Counters {
@@ -212,6 +230,12 @@ fn unless_unreadable<T: Default>(
     })
 }
 
+/// Seconds up to a moment, up to the next whole one.
+fn seconds_until(moment: Instant) -> u64 {
+    let left = moment.saturating_duration_since(Instant::now());
+    left.as_millis().div_ceil(1000) as u64
+}
+
 /// A reason that changes while the state stays is told no more often: it may change with each health check.
 const REASONS_EVERY: Duration = Duration::from_secs(60);
 
@@ -234,6 +258,7 @@ struct Told {
 impl Changes {
     /// Logs what is up, down or draining `now` and wasn't before.
     pub fn log(&mut self, before: &Desired, next: &Desired, now: Instant) {
+        let mut news = News::default();
         for (name, server) in &next.virtual_servers {
             let old = before.virtual_servers.get(name);
             if old == Some(server) {
@@ -245,12 +270,12 @@ impl Changes {
                 let old = old.zip(before.get(member_name).copied());
                 (
                     member_name.clone(),
-                    tell(name, member_name, old, member, now),
+                    tell(name, member_name, old, member, now, &mut news),
                 )
             });
             self.told.insert(name.clone(), members.collect());
             let state = server.state();
-            if old.map(|old| old.state()) != Some(state) {
+            if old.map(|old| old.state()) != Some(state) && news.may_tell(state == State::Down) {
                 match state {
                     State::Down if server.serving().next().is_some() => {
                         warn!(virtual_server = %name, "down: the sorry server serves");
@@ -263,8 +288,45 @@ impl Changes {
         for name in before.virtual_servers.keys() {
             if !next.virtual_servers.contains_key(name) {
                 self.told.remove(name);
-                info!(virtual_server = %name, "gone, with its sessions");
+                if news.may_tell(false) {
+                    info!(virtual_server = %name, "gone, with its sessions");
+                }
             }
+        }
+        news.end();
+    }
+}
+
+/// Lines of one change: thousands of servers that come up together are no news to anybody.
+#[derive(Default)]
+struct News {
+    /// Of what is down.
+    bad: usize,
+    other: usize,
+}
+
+impl News {
+    /// Most of each.
+    const MOST: usize = 100;
+
+    fn may_tell(&mut self, is_bad: bool) -> bool {
+        let told = if is_bad {
+            &mut self.bad
+        } else {
+            &mut self.other
+        };
+        *told += 1;
+        *told <= Self::MOST
+    }
+
+    /// Says how many more there were.
+    fn end(self) {
+        let [bad, other] = [self.bad, self.other].map(|it| it.saturating_sub(Self::MOST));
+        if bad > 0 {
+            warn!("{bad} more are down, or for another reason: `lb status` shows all");
+        }
+        if other > 0 {
+            info!("{other} more have changed their state: `lb status` shows all");
         }
     }
 }
@@ -276,6 +338,7 @@ fn tell(
     before: Option<(&Member, Told)>,
     member: &Member,
     now: Instant,
+    news: &mut News,
 ) -> Told {
     let state = member.state();
     let reason = member.link.as_ref().err();
@@ -304,9 +367,11 @@ fn tell(
             )
         }
     };
-    match reason {
-        Some(reason) => warn!(%virtual_server, %real_server, "down{lasted}: {reason}"),
-        None => info!(%virtual_server, %real_server, "{state}{lasted}"),
+    if news.may_tell(reason.is_some()) {
+        match reason {
+            Some(reason) => warn!(%virtual_server, %real_server, "down{lasted}: {reason}"),
+            None => info!(%virtual_server, %real_server, "{state}{lasted}"),
+        }
     }
     told
 }
@@ -347,13 +412,14 @@ mod tests {
             link: Err(reason.to_owned()),
         };
         let mut before = member(health::NOT_CHECKED);
-        let mut told = tell("shop", "web-1", None, &before, start);
+        let news = &mut News::default();
+        let mut told = tell("shop", "web-1", None, &before, start, news);
         assert_eq!(told.reason_changed, None);
         let mut times = Vec::new();
         for second in 1..=200 {
             let next = member(["status 502", "status 503"][second % 2]);
             let now = start + Duration::from_secs(second as u64);
-            let after = tell("shop", "web-1", Some((&before, told)), &next, now);
+            let after = tell("shop", "web-1", Some((&before, told)), &next, now, news);
             if after.reason_changed != told.reason_changed {
                 times.push(second);
             }
@@ -361,6 +427,13 @@ mod tests {
             assert_eq!(told.since, start);
         }
         assert_eq!(times, [1, 61, 121, 181]);
+    }
+
+    #[test]
+    fn what_is_down_is_told_however_much_is_up() {
+        let mut news = News::default();
+        let told = (0..1000).filter(|_| news.may_tell(false)).count();
+        assert_eq!((told, news.may_tell(true)), (News::MOST, true));
     }
 
     #[rstest]

@@ -107,14 +107,12 @@ impl Iterator for SessionList {
         };
         let now = now();
         let mut lines = String::new();
-        for bucket in first..end {
-            table.visit(bucket, &mut |slot| {
-                if let Some(session) = self.session(&slot, now) {
-                    lines.push_str(&session);
-                    lines.push('\n');
-                }
-            });
-        }
+        table.visit(first..end, &mut |slot| {
+            if let Some(session) = self.session(&slot, now) {
+                lines.push_str(&session);
+                lines.push('\n');
+            }
+        });
         Some(lines.into())
     }
 }

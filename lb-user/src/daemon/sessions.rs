@@ -1,18 +1,17 @@
 //! What the daemon does about sessions: it sweeps the table, and keeps real servers that were unbound as long as they have
-//! sessions left.
+//! sessions left; and the marks of virtual servers that track changes alone, as long as these have.
 
-use foldhash::{HashMap, HashMapExt};
+use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt, HashSet};
 use lb_common::session::tick;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::{
     config::Config,
-    control::{Platform, Reconciler, desired::Unbound, sweep::Sweep},
+    control::{Desired, Platform, Reconciler, desired::Unbound, sweep::Sweep},
     dataplane::Sizes,
 };
-
-/// Buckets that a step of the sweep visits.
-const STEP: u32 = 16_384;
 
 /// Sessions, from the daemon's side.
 pub struct Sessions {
@@ -20,6 +19,8 @@ pub struct Sessions {
     /// Of each member that is unbound the first pass of the sweep that may have met none of its sessions, by the index of
     /// its counters.
     unbound: HashMap<u32, u64>,
+    /// The same of each virtual server that has settled and tracks sessions still, by its name.
+    tracked: HashMap<String, u64>,
 }
 
 impl Sessions {
@@ -28,14 +29,23 @@ impl Sessions {
         Self {
             sweep: Sweep::new(sizes),
             unbound: HashMap::new(),
+            tracked: HashMap::new(),
         }
     }
 
-    /// Sweeps on. Whether a real server that is unbound has lost its last session.
+    /// Sweeps on. Whether a real server that is unbound, or a virtual server that tracks sessions, has lost its last
+    /// session.
     pub fn sweep<P: Platform>(&mut self, reconciler: &Reconciler<P>) -> bool {
-        let Self { sweep, unbound } = self;
-        let completed = sweep.step(reconciler.tables(), now(), STEP);
-        if !completed {
+        let Self {
+            sweep,
+            unbound,
+            tracked,
+        } = self;
+        let tables = reconciler.tables();
+        if sweep.begins() {
+            sweep.visit_only(reconciler.families());
+        }
+        if !sweep.step(tables, now(), sweep.pace(tables)) {
             return false;
         }
         for (&counters, since) in &mut *unbound {
@@ -43,9 +53,26 @@ impl Sessions {
                 *since = sweep.passes().max(*since);
             }
         }
-        unbound
-            .values()
-            .any(|&since| !may_have_sessions(sweep, since))
+        for (name, mut counters) in reconciler.tracked() {
+            let since = tracked.entry(name.to_owned()).or_insert(sweep.passes());
+            if counters.any(|it| sweep.counted(it) > 0) {
+                *since = sweep.passes();
+            }
+        }
+        let mut all = unbound.values().chain(tracked.values());
+        all.any(|&since| !may_have_sessions(sweep, since))
+    }
+
+    /// Tells which virtual servers have no sessions, where it matters.
+    pub fn tell<P: Platform>(&mut self, reconciler: &Reconciler<P>, next: &mut Desired) {
+        let still: HashSet<&str> = reconciler.tracked().map(|(name, _)| name).collect();
+        self.tracked.retain(|name, _| still.contains(name.as_str()));
+        for (name, &since) in &self.tracked {
+            if let Some(virtual_server) = next.virtual_servers.get_mut(name) {
+                let has_sessions = may_have_sessions(&self.sweep, since);
+                Arc::make_mut(virtual_server).has_sessions = has_sessions;
+            }
+        }
     }
 
     /// The sessions of a binding, by the index of its counters, were dropped.
@@ -63,7 +90,8 @@ impl Sessions {
         self.sweep.counted_by_family()
     }
 
-    /// The real servers that `config` neither binds nor has as sorry servers, and that may have sessions left.
+    /// The real servers that `config` neither binds nor has as sorry servers, and that may have sessions left. While their
+    /// virtual server settles, they may get some.
     pub fn unbound<P: Platform>(
         &mut self,
         reconciler: &Reconciler<P>,
@@ -86,10 +114,11 @@ impl Sessions {
         let mut unbound = HashMap::new();
         let left = reconciler
             .unbound(is_bound)
-            .filter(|(_, counters)| {
-                // The pass that is under way may be past a session that began just now.
+            .filter(|(left, counters)| {
                 let since = self.unbound.get(counters).copied();
-                let since = since.unwrap_or(sweep.passes() + 1);
+                let settles = reconciler.settles(&left.virtual_server).is_some();
+                // The pass that is under way may be past a session that began just now.
+                let since = since.filter(|_| !settles).unwrap_or(sweep.passes() + 1);
                 let is_left = may_have_sessions(sweep, since);
                 if is_left {
                     unbound.insert(*counters, since);
@@ -120,6 +149,7 @@ mod tests {
     use std::{
         collections::HashMap,
         sync::{Arc, atomic::Ordering},
+        time::{Duration, Instant},
     };
 
     use lb_common::session::{Phase, State};
@@ -159,6 +189,7 @@ mod tests {
     struct Balancer {
         reconciler: Reconciler<NoKernel>,
         sessions: Sessions,
+        now: Instant,
     }
 
     impl Balancer {
@@ -168,6 +199,7 @@ mod tests {
             Self {
                 reconciler: Reconciler::new(tables, &sizes, NoKernel),
                 sessions: Sessions::new(&sizes),
+                now: Instant::now(),
             }
         }
 
@@ -200,7 +232,8 @@ mod tests {
                     outer_source: None,
                 });
             }
-            self.reconciler.apply(&wanted).unwrap();
+            self.sessions.tell(&self.reconciler, &mut wanted);
+            self.reconciler.apply_at(&wanted, self.now).unwrap();
             let is_bound = |_: &str, server: &str| {
                 config.virtual_servers[0]
                     .bind
@@ -328,6 +361,73 @@ mod tests {
         assert_eq!(balancer.reconciler.binding_counters("shop", "b"), counters);
         // And may be unbound again, with all of its time.
         assert_eq!(balancer.bind("a, c"), ["b"]);
+    }
+
+    const TRACKED: &str = "session: {mode: on_change}";
+
+    #[test]
+    fn a_server_that_is_unbound_stays_until_its_virtual_server_has_settled() {
+        let mut balancer = Balancer::new();
+        balancer.configure(&format!("bind: [a, b], {TRACKED}"));
+        let unbound = format!("bind: [a], {TRACKED}");
+        for _ in 0..5 {
+            assert_eq!(balancer.configure(&unbound), ["b"]);
+            balancer.sweep();
+        }
+        balancer.now += Duration::from_secs(30);
+        for _ in 0..4 {
+            assert_eq!(balancer.configure(&unbound), ["b"]);
+            balancer.sweep();
+        }
+        assert_eq!(balancer.configure(&unbound), Vec::<String>::new());
+    }
+
+    #[test]
+    fn sessions_are_tracked_until_the_last_one_is_gone() {
+        let mut balancer = Balancer::new();
+        balancer.configure(&format!("bind: [a, b], {TRACKED}"));
+        let unbound = format!("bind: [a], {TRACKED}");
+        balancer.configure(&unbound);
+        balancer.session(1);
+        balancer.now += Duration::from_secs(30);
+        let is_tracked = |balancer: &Balancer| balancer.reconciler.tracked().count() == 1;
+        balancer.configure(&unbound);
+        assert!(!is_tracked(&balancer), "the last step is to come");
+        for _ in 0..5 {
+            balancer.configure(&unbound);
+            assert!(is_tracked(&balancer));
+            balancer.sweep();
+        }
+        balancer.end_session(1);
+        for _ in 0..2 {
+            balancer.sweep();
+            assert!(is_tracked(&balancer));
+        }
+        assert!(balancer.sweep(), "nothing is left");
+        balancer.configure(&unbound);
+        assert!(!is_tracked(&balancer));
+    }
+
+    /// Flows may have been recorded since the sweep found none.
+    #[test]
+    fn sessions_are_tracked_anew_after_the_next_change() {
+        let mut balancer = Balancer::new();
+        let settle = |balancer: &mut Balancer, servers: &str| {
+            let keys = format!("bind: [{servers}], {TRACKED}");
+            balancer.configure(&keys);
+            balancer.now += Duration::from_secs(30);
+            balancer.configure(&keys);
+            balancer.configure(&keys);
+            keys
+        };
+        settle(&mut balancer, "a, b");
+        settle(&mut balancer, "a");
+        balancer.sweep();
+        balancer.sweep();
+        let keys = settle(&mut balancer, "a, c");
+        balancer.sweep();
+        balancer.configure(&keys);
+        assert_eq!(balancer.reconciler.tracked().count(), 1);
     }
 
     #[test]

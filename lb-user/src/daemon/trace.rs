@@ -18,7 +18,7 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 use tokio::{sync::oneshot, task::yield_now};
-use tracing::{error, info};
+use tracing::info;
 
 use super::{Daemon, session_list};
 use crate::{
@@ -78,11 +78,10 @@ impl Daemon {
     /// Ends the trace, if there is one.
     pub(super) fn end_trace(&mut self) {
         if let Some(Tracing { resting, .. }) = self.tracing.take() {
-            let (_, outcome) = self.exchange_balancer(resting);
-            if let Err(error) = outcome {
-                let error = anyhow::Error::from(error);
-                error!("an interface goes on tracing until the network changes: {error:#}");
-            }
+            // Where this fails, `follow` tries again, and tells of what is in the way.
+            let _ = self.exchange_balancer(resting);
+            self.interfaces
+                .follow(&mut self.balancer, &self.pins, &self.config);
             info!("the trace has ended");
         }
     }

@@ -12,7 +12,7 @@ use aya::maps::{Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use lb_common::{Counters, DropReason, SessionEvent};
 use tracing::warn;
 
-use super::batch::per_cpu_entries;
+use super::batch::visit_per_cpu_entries;
 use crate::control::{Platform, PlatformError};
 
 /// The counter maps.
@@ -26,6 +26,9 @@ pub struct CounterMaps {
     /// By [`SessionEvent`].
     pub(super) session_events: PerCpuArray<MapData, u64>,
 }
+
+/// So many entries that nobody asked for are read sooner than another system call is made.
+const GAP: u32 = 8;
 
 /// [`Counters`], as one CPU has them.
 pub(super) type Words = [u64; size_of::<Counters>() / 8];
@@ -143,24 +146,27 @@ impl CountersMap {
     }
 
     fn read(&self, index: u32) -> Result<Counters, MapError> {
-        Ok(self.grown(index, self.map.get(&index, 0)?.iter()))
+        Ok(self.grown(index, sum(self.map.get(&index, 0)?.iter())))
     }
 
     fn read_many(&self, indices: &[u32]) -> io::Result<Vec<Counters>> {
-        let Some(last) = indices.iter().max() else {
-            return Ok(Vec::new());
-        };
+        let mut sorted = indices.to_vec();
+        sorted.sort_unstable();
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
-        let entries = per_cpu_entries::<Words>(&self.fd, last + 1, cpus)?;
-        let counters = indices.iter().map(|&index| {
-            let first = index as usize * cpus;
-            self.grown(index, entries[first..first + cpus].iter())
-        });
+        let mut sums = vec![Counters::default(); sorted.last().map_or(0, |&it| it as usize + 1)];
+        for run in sorted.chunk_by(|before, next| next - before <= GAP) {
+            let entries = run[0]..run[run.len() - 1] + 1;
+            visit_per_cpu_entries(&self.fd, entries, cpus, |index, entry| {
+                sums[index as usize] = sum(entry.iter());
+            })?;
+        }
+        let counters = indices
+            .iter()
+            .map(|&index| self.grown(index, sums[index as usize]));
         Ok(counters.collect())
     }
 
-    fn grown<'a>(&self, index: u32, cpus: impl Iterator<Item = &'a Words>) -> Counters {
-        let mut counters = sum(cpus);
+    fn grown(&self, index: u32, mut counters: Counters) -> Counters {
         let most = &mut self.sessions.borrow_mut()[index as usize];
         *most = grown(*most, counters.sessions);
         counters.sessions = *most;

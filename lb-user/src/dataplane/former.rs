@@ -9,7 +9,7 @@ use aya::maps::{HashMap, Map, MapData, MapType, PerCpuArray};
 use bytemuck::{AnyBitPattern, Pod};
 use lb_common::{
     Binding, BucketV4, BucketV6, Control, Datagram, FirstFragment, Interface, LAYOUT, RealServer,
-    SessionKey, VirtualServer, session::State,
+    SessionKey, TableBlock, VirtualServer, session::State,
 };
 
 use super::{
@@ -20,10 +20,10 @@ use super::{
 };
 
 #[cfg(feature = "layout-variant")]
-mod layout_1;
+mod layout_2;
 
 /// How the entries of a layout become those of today. Of other maps all layouts have the same entries.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Layout {
     /// [`LAYOUT`] of the versions that have it.
     number: u32,
@@ -35,18 +35,25 @@ pub struct Layout {
 
 /// Every layout that is known.
 const LAYOUTS: &[Layout] = &[
-    Layout {
-        number: LAYOUT,
-        virtual_servers: Entry::of::<VirtualServer>(),
-        real_servers: Entry::of::<RealServer>(),
-        state: State,
-    },
+    TODAY,
+    // What has got a meaning since then was zero: a byte of virtual servers, and a bit of slots. Keys lay in other buckets
+    // of the directory, which is built anew.
+    #[cfg(not(feature = "layout-variant"))]
+    Layout { number: 1, ..TODAY },
     #[cfg(feature = "layout-variant")]
-    layout_1::LAYOUT_1,
+    layout_2::LAYOUT_2,
 ];
 
+/// That of this version.
+const TODAY: Layout = Layout {
+    number: LAYOUT,
+    virtual_servers: Entry::of::<VirtualServer>(),
+    real_servers: Entry::of::<RealServer>(),
+    state: State,
+};
+
 /// How a map's entries in a layout become those of today.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Entry<Today> {
     bytes: usize,
     read: fn(&[u64]) -> Today,
@@ -70,6 +77,8 @@ pub type Fragments =
 pub struct Former {
     /// As the map of this name, by id.
     pub virtual_servers: Entries<VirtualServer>,
+    /// As the map of this name.
+    pub predictor_tables: Array<TableBlock>,
     /// As the map of this name.
     pub bindings: Array<Binding>,
     /// As the map of this name.
@@ -142,6 +151,7 @@ impl Former {
         };
         Ok(Some(Self {
             virtual_servers: Entries::open(pins, "virtual_servers", &layout.virtual_servers)?,
+            predictor_tables: array(pins, "predictor_tables")?,
             bindings: array(pins, "bindings")?,
             real_servers: Entries::open(pins, "real_servers", &layout.real_servers)?,
             interfaces: array(pins, "interfaces")?,

@@ -101,11 +101,11 @@ pub struct Interrupted {
 }
 
 /// All maps of the balancer.
-pub fn maps(sizes: &Sizes) -> [MapLayout; 23] {
+pub fn maps(sizes: &Sizes) -> [MapLayout; 24] {
     fn map<V>(name: &'static str, kind: MapType, max_entries: u32) -> MapLayout {
         MapLayout::new::<u32, V>(name, kind, max_entries)
     }
-    use MapType::{Array, LruHash, PerCpuArray};
+    use MapType::{Array, LruHash, PerCpuArray, ProgramArray};
     [
         map::<Control>("control", Array, 1),
         map::<VipBucket>("vip_buckets", Array, sizes.vip_buckets),
@@ -138,6 +138,7 @@ pub fn maps(sizes: &Sizes) -> [MapLayout; 23] {
             PerCpuArray,
             SessionEvent::ALL.len() as u32,
         ),
+        map::<u32>("programs", ProgramArray, 1),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::{error::Error, io, path::PathBuf, sync::Arc};
 
 use super::{
-    Array, CounterMaps, Object, Pins, Program, SessionTables, Sizes, Tables,
+    Array, CounterMaps, Object, Pins, Program, SessionTables, Sizes, Tables, clock,
     counters::CountersMap,
     former::{self, Former, Fragments},
     layout::{self, Incompatible, Interrupted, UnknownLayout},
@@ -138,6 +138,7 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
         balancer,
     };
     loaded.tables.set_layout();
+    loaded.tables.set_clock(clock::read(pins)?);
     Ok(loaded)
 }
 

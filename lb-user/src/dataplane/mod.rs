@@ -3,6 +3,7 @@
 pub mod array;
 pub mod attach;
 mod batch;
+pub mod clock;
 pub mod counters;
 pub mod former;
 pub mod layout;

@@ -4,8 +4,8 @@ use std::{fs, io, path::Path};
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Map, MapError, MapInfo},
-    programs::Xdp,
+    maps::{Map, MapError, MapInfo, ProgramArray},
+    programs::{ProgramFd, Xdp},
 };
 
 use super::{
@@ -13,11 +13,16 @@ use super::{
     layout::{Incompatible, MapLayout, Shape},
 };
 
+/// The map of the programs that others go on with.
+const PROGRAMS: &str = "programs";
+
 /// A BPF object.
 #[derive(Clone, Copy, Debug)]
 pub struct Object {
     /// The name of its program.
     program: &'static str,
+    /// The program that this one goes on with, by a tail call to the only entry of the map [`PROGRAMS`].
+    goes_on_with: Option<&'static str>,
     bytes: &'static [u8],
 }
 
@@ -25,19 +30,29 @@ impl Object {
     /// The balancer.
     pub const BALANCER: Self = Self {
         program: "balancer",
+        goes_on_with: Some("whole_path"),
         bytes: aya::include_bytes_aligned!(env!("LB_BALANCER_OBJECT")),
     };
 
     /// The balancer that tells what it does. It takes the place of the other one while somebody traces packets.
     pub const TRACING_BALANCER: Self = Self {
         program: "balancer",
+        goes_on_with: None,
         bytes: aya::include_bytes_aligned!(env!("LB_TRACING_BALANCER_OBJECT")),
     };
 
     /// The decapsulator for real servers.
     pub const DECAPSULATOR: Self = Self {
         program: "decapsulator",
+        goes_on_with: None,
         bytes: aya::include_bytes_aligned!(env!("LB_DECAPSULATOR_OBJECT")),
+    };
+
+    /// The reader of the kernel's clock.
+    pub const CLOCK: Self = Self {
+        program: "clock",
+        goes_on_with: None,
+        bytes: aya::include_bytes_aligned!(env!("LB_CLOCK_OBJECT")),
     };
 
     /// Loads the program into the kernel. Maps that are pinned are taken over as they are, new ones are
@@ -60,10 +75,14 @@ impl Object {
             ebpf,
             name: self.program,
         };
-        program.xdp().load().map_err(|source| LoadError::Program {
-            name: self.program,
-            source,
-        })?;
+        let failed = |name| move |source| LoadError::Program { name, source };
+        program.xdp().load().map_err(failed(self.program))?;
+        if let Some(name) = self.goes_on_with {
+            let next = program.named(name);
+            next.load().map_err(failed(name))?;
+            let next = next.fd().and_then(|fd| Ok(fd.try_clone()?));
+            program.go_on_with(&next.map_err(failed(name))?)?;
+        }
         Ok(program)
     }
 }
@@ -78,9 +97,23 @@ pub struct Program {
 impl Program {
     /// The program itself.
     pub fn xdp(&mut self) -> &mut Xdp {
-        let program = self.ebpf.program_mut(self.name);
+        self.named(self.name)
+    }
+
+    /// The program of its object with this name.
+    pub fn named(&mut self, name: &str) -> &mut Xdp {
+        let program = self.ebpf.program_mut(name);
         let program = program.expect("the object has the program");
         program.try_into().expect("an XDP program")
+    }
+
+    /// The map stays open, and is pinned: the kernel clears it when no process and no pin holds it any more
+    /// (kernel/bpf/arraymap.c, `prog_array_map_clear`).
+    fn go_on_with(&mut self, next: &ProgramFd) -> Result<(), LoadError> {
+        let map = self.ebpf.map_mut(PROGRAMS).expect("the object has the map");
+        ProgramArray::try_from(map)
+            .and_then(|mut programs| programs.set(0, next, 0))
+            .map_err(map_error(PROGRAMS))
     }
 
     /// One of its maps, which can be taken once.
@@ -169,7 +202,8 @@ mod tests {
             only_there,
             ["trace_events", "trace_filter", "trace_lost", "trace_record"]
         );
-        assert!(tracing_maps.is_superset(&maps));
+        let only_here: Vec<_> = maps.difference(&tracing_maps).collect();
+        assert_eq!(only_here, [PROGRAMS]);
         // bpf_ktime_get_ns, bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ringbuf_output, bpf_xdp_load_bytes.
         let only_there: Vec<_> = tracing_helpers.difference(&helpers).copied().collect();
         assert_eq!(only_there, [5, 7, 8, 130, 189]);

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    ops::Range,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -68,8 +69,8 @@ impl SessionTables {
 pub trait SessionTable {
     /// How many buckets it has.
     fn buckets(&self) -> u32;
-    /// Visits the sessions in a bucket.
-    fn visit(&self, bucket: u32, visitor: &mut dyn FnMut(Slot<'_>));
+    /// Visits the sessions in these buckets.
+    fn visit(&self, buckets: Range<u32>, visitor: &mut dyn FnMut(Slot<'_>));
 }
 
 impl SessionTable for Array<BucketV4> {
@@ -77,8 +78,8 @@ impl SessionTable for Array<BucketV4> {
         self.len()
     }
 
-    fn visit(&self, bucket: u32, visitor: &mut dyn FnMut(Slot<'_>)) {
-        sessions(self.words(bucket)).for_each(visitor);
+    fn visit(&self, buckets: Range<u32>, visitor: &mut dyn FnMut(Slot<'_>)) {
+        buckets.for_each(|bucket| sessions(self.words(bucket)).for_each(&mut *visitor));
     }
 }
 
@@ -87,8 +88,8 @@ impl SessionTable for Array<BucketV6> {
         self.len()
     }
 
-    fn visit(&self, bucket: u32, visitor: &mut dyn FnMut(Slot<'_>)) {
-        sessions(self.words(bucket)).for_each(visitor);
+    fn visit(&self, buckets: Range<u32>, visitor: &mut dyn FnMut(Slot<'_>)) {
+        buckets.for_each(|bucket| sessions(self.words(bucket)).for_each(&mut *visitor));
     }
 }
 

@@ -3,8 +3,8 @@
 use std::{io, sync::Arc};
 
 use lb_common::{
-    Binding, Budget, Control, Interface, LAYOUT, PortRange, RealServer, TableBlock, Vip, VipBucket,
-    VirtualServer, session::buckets_for,
+    Binding, Budget, Clock, Control, Interface, LAYOUT, PortRange, RealServer, TableBlock, Vip,
+    VipBucket, VirtualServer, session::buckets_for,
 };
 
 use super::{Array, SessionTables};
@@ -139,6 +139,12 @@ impl Tables {
             self.control.set(0, Control { secret, ..before });
         }
         Ok(())
+    }
+
+    /// Tells packets how to tell the time.
+    pub fn set_clock(&self, clock: Clock) {
+        let before = self.control.get(0);
+        self.control.set(0, Control { clock, ..before });
     }
 
     /// Tells packets how large the session tables are, and how many sessions they may begin.

@@ -142,6 +142,7 @@ virtual_servers:
                     "idle_timeout": "48h",
                     "on_unknown": "drop",
                     "on_down": "reset",
+                    "settle": "30s",
                 },
                 "sticky": { "timeout": "1s", "prefix_v4": 1, "prefix_v6": 48 },
                 "slow_start": "1h",
@@ -301,6 +302,7 @@ fn sessions_are_remembered_for_half_an_hour_in_tcp_and_five_minutes_in_udp() {
         idle_timeout,
         on_unknown: OnUnknown::Forward,
         on_down: OnDown::Move,
+        settle: Duration::from_secs(30),
     };
     let config = parse(
         "
@@ -333,6 +335,7 @@ fn a_session_section_changes_its_own_keys_of_the_defaults_alone() {
         idle_timeout: MINUTE,
         on_unknown: OnUnknown::Reset,
         on_down: OnDown::Move,
+        settle: Duration::from_secs(30),
     };
     assert_eq!(session, expected);
 }
@@ -348,6 +351,11 @@ fn a_session_section_changes_its_own_keys_of_the_defaults_alone() {
     "session: { mode: stateful }",
     SessionMode::Stateful
 )]
+#[case::on_change(
+    "session: { idle_timeout: 10m, on_unknown: reset, on_down: reset }",
+    "session: { mode: on_change }",
+    SessionMode::OnChange
+)]
 #[case::udp(
     "session: { on_unknown: reset, idle_timeout: 10m }",
     "protocol: udp",
@@ -360,6 +368,10 @@ fn defaults_may_hold_keys_that_do_not_concern_each_virtual_server(
 ) {
     let session = with_defaults(defaults, keys).session;
     assert_eq!((session.mode, session.idle_timeout), (mode, 10 * MINUTE));
+    if mode == SessionMode::OnChange {
+        let others = (session.on_unknown, session.on_down);
+        assert_eq!(others, (OnUnknown::Forward, OnDown::Move));
+    }
 }
 
 #[rstest]

@@ -5,13 +5,13 @@ use core::{ffi::c_void, sync::atomic::AtomicU64};
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, LruHashMap, PerCpuArray},
-    helpers::{bpf_ktime_get_coarse_ns, bpf_loop},
+    helpers::{bpf_jiffies64, bpf_loop},
     macros::btf_map,
 };
 use lb_common::{
-    Binding, BucketV4, BucketV6, Budget, Control, Counters, Datagram, DropReason, FirstFragment,
-    Interface, PortRange, RealServer, SessionEvent, TableBlock, TraceEvent, Vip, VipBucket,
-    VirtualServer, session::Phase,
+    Binding, BucketV4, BucketV6, Budget, Clock, Control, Counters, Datagram, DropReason,
+    FirstFragment, Interface, PortRange, RealServer, SessionEvent, TableBlock, TraceEvent, Vip,
+    VipBucket, VirtualServer, session::Phase,
 };
 use lb_ebpf::{
     State, Tables,
@@ -147,9 +147,9 @@ impl State for Maps {
     }
 
     #[inline(always)]
-    fn now(&self) -> u64 {
+    fn now_by(&self, clock: &Clock) -> u64 {
         // SAFETY: a plain helper call.
-        unsafe { bpf_ktime_get_coarse_ns() }
+        clock.now(unsafe { bpf_jiffies64() })
     }
 
     #[inline(always)]
@@ -247,8 +247,8 @@ impl State for Maps {
     }
 
     #[inline(always)]
-    fn session_make_room(&self, ip: &IpPacket, id: u32) {
-        session_make_room(ip, id);
+    fn session_make_room(&self, ip: &IpPacket) {
+        session_make_room(ip);
     }
 
     #[inline(always)]
@@ -300,10 +300,10 @@ extern "C" fn session_keep(ip: *const IpPacket, id: u32, binding: u32, phase: u6
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn session_make_room(ip: *const IpPacket, id: u32) -> u64 {
+extern "C" fn session_make_room(ip: *const IpPacket) -> u64 {
     // SAFETY: as above.
     if let Some(ip) = unsafe { ip.as_ref() } {
-        session::make_room(&Maps, ip, id);
+        session::make_room(&Maps, ip);
     }
     // The kernel wants global functions to return a number.
     0

@@ -14,9 +14,10 @@ use self::{maps::Maps, trace::note};
 
 /// Takes the other one's place on each interface.
 #[xdp(frags)]
+#[inline(always)]
 fn balancer(context: XdpContext) -> u32 {
     trace::trace_begin(context.ctx);
-    let action = kernel::action(lb_ebpf::balance(&mut XdpPacket(&context), &Maps));
+    let action = kernel::action(lb_ebpf::path(&mut XdpPacket(&context), &Maps));
     trace::trace_end(action);
     action
 }

@@ -14,6 +14,7 @@ use self::maps::Maps;
 
 /// Attached to an interface by which a real server gets packets from balancers.
 #[xdp(frags)]
+#[inline(always)]
 fn decapsulator(context: XdpContext) -> u32 {
     let mut packet = XdpPacket(&context);
     let bytes = packet.len();

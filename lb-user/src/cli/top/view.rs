@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::Status,
-    cli::status::{about, address},
+    cli::status::{about, about_service, address},
 };
 
 const HELP: [&str; 9] = [
@@ -182,7 +182,7 @@ const COLUMNS: [Column; 15] = [
         short(line.traffic().bits_per_second)
     }),
     column("", Width::Rest, None, 1, |line, _| match line {
-        Line::Virtual(server, _) => format!("{} {}", server.forward, server.predictor),
+        Line::Virtual(server, _) => about_service(server),
         Line::Real(_, real) => about(real),
     }),
 ];

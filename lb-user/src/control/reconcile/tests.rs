@@ -1,5 +1,6 @@
 //! The maps, walked as a packet walks them, while wanted states follow one another.
 
+mod on_change;
 mod packet;
 mod wanted;
 
@@ -388,7 +389,8 @@ fn each_step(
     look: impl Fn(&Tables) -> Result<(), TestCaseError>,
 ) -> Result<(), TestCaseError> {
     let tables = &reconciler.tables;
-    let mut plan = Plan::make(tables, reconciler.state.clone(), desired).unwrap();
+    let now = Instant::now();
+    let mut plan = Plan::make(tables, reconciler.state.clone(), desired, now).unwrap();
     let bindings = take(&mut plan.bindings);
     let virtual_servers = take(&mut plan.virtual_servers);
     let directory = plan.directory.take();
@@ -518,7 +520,8 @@ fn no_packet_follows_the_order_of_another_predictor() {
         for after in predictors {
             let reconciler = reconciled(&with(before));
             let tables = &reconciler.tables;
-            let plan = Plan::make(tables, reconciler.state.clone(), &with(after)).unwrap();
+            let now = Instant::now();
+            let plan = Plan::make(tables, reconciler.state.clone(), &with(after), now).unwrap();
             plan.suspend_predictors(tables);
             // Of a packet that comes when the earlier ones are gone.
             let id = reconciler.virtual_server_id("shop").unwrap();

@@ -70,8 +70,8 @@ impl Table {
     /// Puts a sticky client somewhere.
     fn sticky(&mut self, id: u32, binding: u32, used: u32) {
         let state = State::new(id, binding, Phase::Established, used);
-        let bucket = self.tables.sessions.sticky_v6.words(self.used);
-        bucket[3].store(state.0, Ordering::Relaxed);
+        let bucket = self.tables.sessions.sticky_v4.words(self.used);
+        bucket[1].store(state.0, Ordering::Relaxed);
         self.used += 1;
     }
 
@@ -178,4 +178,49 @@ fn what_nothing_leads_to_any_more_is_forgotten() {
     assert_eq!(left(&table), [2, 2]);
     forget(&table.tables, &HashSet::from([DNS]), &HashSet::new());
     assert_eq!(left(&table), [1, 1]);
+}
+
+#[test]
+fn a_step_visits_as_many_buckets_as_it_should_and_the_next_one_goes_on() {
+    let mut table = Table::new();
+    // Two buckets full of sessions that are over.
+    for _ in 0..8 {
+        table.session(SHOP, 0, Phase::Established, NOW - 101);
+    }
+    for left in [[4, 4], [0, 0]] {
+        assert!(!table.sweep.step(&table.tables, NOW, 1));
+        assert_eq!([table.counts().0 as u64, table.counts().1[0]], left);
+    }
+}
+
+#[test]
+fn tables_of_a_family_without_virtual_servers_are_left_out() {
+    let mut table = Table::new();
+    table.session(SHOP, 0, Phase::Established, NOW);
+    // Eight buckets each, of sessions and of clients.
+    for (families, steps) in [([true, true], 4), ([true, false], 2), ([false, true], 2)] {
+        table.sweep.visit_only(families);
+        let taken = (1..).find(|_| table.sweep.step(&table.tables, NOW, 8));
+        assert_eq!(taken, Some(steps), "{families:?}");
+        let [v4, _] = families;
+        assert_eq!(table.sweep.counted_by_family(), [u64::from(v4), 0]);
+    }
+    table.sweep.visit_only([false; 2]);
+    assert!(table.sweep.step(&table.tables, NOW, 8), "nothing to visit");
+}
+
+#[test]
+fn a_pass_takes_long_enough_and_its_steps_do_not() {
+    let tables = |sessions_v4| {
+        let sizes = Sizes {
+            sessions_v4,
+            sticky: 0x1000,
+            ..Sizes::few()
+        };
+        (Sweep::new(&sizes), Tables::anonymous(&sizes).unwrap())
+    };
+    for (buckets, expected) in [(8, SHORTEST), (1_000_000, 10_082), (8 << 20, LONGEST)] {
+        let (sweep, tables) = tables(buckets);
+        assert_eq!(u64::from(sweep.pace(&tables)), expected, "{buckets}");
+    }
 }

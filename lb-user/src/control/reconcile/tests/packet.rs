@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bytemuck::Pod;
 use lb_common::{
-    Address, Binding, Control, Interface, Name, PortRange, RealServer, TableBlock, Vip, VipBucket,
-    VirtualServer,
+    Address, Binding, Control, Interface, Name, PortRange, RealServer, TableBlock, TableSlot, Vip,
+    VipBucket, VirtualServer,
 };
 use lb_ebpf::{Choice, find, parse::Flow, predict};
 
@@ -108,10 +108,9 @@ pub fn slots(tables: &Tables, virtual_server: &VirtualServer) -> Vec<RealServer>
     (0..virtual_server.table.slots)
         .map(|slot| {
             let (block, slot) = virtual_server.table.position(slot);
-            let offset = tables.predictor_tables.get(block).slots[slot];
-            let binding = tables
-                .bindings
-                .get(virtual_server.first_binding + u32::from(offset));
+            let slot = TableSlot(tables.predictor_tables.get(block).slots[slot]);
+            let offset = slot.binding().unwrap();
+            let binding = tables.bindings.get(virtual_server.first_binding + offset);
             tables.real_servers.get(binding.index())
         })
         .collect()

@@ -88,11 +88,13 @@ pub fn virtual_server(
             idle_timeout: Duration::from_secs(60),
             on_unknown: OnUnknown::Forward,
             on_down: OnDown::Move,
+            settle: Duration::from_secs(30),
         },
         sticky: None,
         slow_start: None,
         minimum_up: 1,
         members: members.into_iter().collect(),
+        has_sessions: true,
         sorry: None,
     }
 }

@@ -1,4 +1,4 @@
-//! Layout 1, as the layout for the tests of upgrades has to know it.
+//! Layout 2, as the layout for the tests of upgrades has to know it.
 
 use bytemuck::{Pod, Zeroable};
 use lb_common::{Name, RealServer, VirtualServer, session::State};
@@ -6,8 +6,8 @@ use lb_common::{Name, RealServer, VirtualServer, session::State};
 use super::{Entry, Layout};
 
 /// See [`Layout`].
-pub const LAYOUT_1: Layout = Layout {
-    number: 1,
+pub const LAYOUT_2: Layout = Layout {
+    number: 2,
     virtual_servers: Entry::of::<Named<VirtualServer>>(),
     real_servers: Entry::of::<Named<RealServer>>(),
     state,

@@ -1,0 +1,95 @@
+//! The shortcut that most packets take: plain ones of flows that have no session, or whose session needs nothing but to be
+//! followed, or begins at a place that the hash alone tells.
+//!
+//! It does nothing that the whole path would not do with such a packet ([`crate::path`]), by the same functions; but here
+//! the compiler knows what the packet doesn't have, and leaves out what is for others. Whatever else there may be
+//! to do is left to the whole path, which begins anew: up to then at most the session was renewed, as the whole path would
+//! do; or one was taken from the budget of new sessions, and another CPU was faster to record the flow or to take the place.
+
+use crate::{
+    Choice, Verdict, counted, ethernet, find, forward,
+    frame::Packet,
+    parse::{
+        self, IpPacket,
+        tcp_flag::{FIN, RST, SYN},
+    },
+    protect,
+    session::{self, Beginning},
+    session_table::Found,
+    tables::State,
+};
+
+/// What becomes of a packet; `None` if the whole path must tell.
+#[inline(always)]
+pub fn take(packet: &mut impl Packet, tables: &impl State) -> Option<Verdict> {
+    let verdict = if let Some(ip) = parse::plain_ipv4(packet.frame()) {
+        follow(packet, tables, &ip)
+    } else {
+        let ip = parse::plain_ipv6(packet.frame())?;
+        follow(packet, tables, &ip)
+    };
+    Some(counted(tables, verdict?))
+}
+
+/// What tells where a packet goes.
+enum Way<'tables> {
+    /// The predictor table: to this binding.
+    Table(u32),
+    /// The session.
+    Session(Found<'tables>),
+    /// The session that begins now.
+    New(Beginning<'tables>),
+}
+
+#[inline(always)]
+fn follow(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket) -> Option<Verdict> {
+    let control = tables.control()?;
+    let directory = control.directory.load();
+    let Some((id, virtual_server)) = find::by_exact_port(tables, directory, &ip.flow) else {
+        let vip = find::vip_in(tables, directory, ip.flow.destination);
+        return vip.is_none().then_some(Verdict::Pass);
+    };
+    let hash = ip.flow.hash();
+    // The session first: it is what is not in the caches.
+    let way = match session::by_table_alone(tables, &ip.flow, hash, virtual_server) {
+        Some(binding) => Way::Table(binding?),
+        None if ip.tcp_flags & SYN != 0 => Way::New(session::beginning(
+            tables,
+            control,
+            ip,
+            hash,
+            virtual_server,
+        )?),
+        None if ip.tcp_flags & (FIN | RST) != 0 => return None,
+        None => match session::peek(tables, control, ip, id) {
+            Some(session) => Way::Session(session),
+            None => Way::New(session::beginning(
+                tables,
+                control,
+                ip,
+                hash,
+                virtual_server,
+            )?),
+        },
+    };
+    if !ethernet::is_for_us(packet, tables) {
+        return Some(Verdict::Pass);
+    }
+    if protect::is_martian(&ip.flow) {
+        return None;
+    }
+    let binding = match way {
+        Way::Table(binding) | Way::New(Beginning { binding, .. }) => binding,
+        Way::Session(ref session) => session::follow(tables, control, session, virtual_server)?,
+    };
+    let choice = Choice::new(tables, id, virtual_server, binding)?;
+    if !choice.keeps_sessions || !forward::fits(ip, choice.real_server) {
+        return None;
+    }
+    if let Way::New(beginning) = way
+        && session::begin(tables, control, ip, id, virtual_server, &beginning)? != binding
+    {
+        return None;
+    }
+    Some(forward::send(packet, tables, ip, &choice, hash))
+}
