@@ -15,6 +15,8 @@ use nix::{
 };
 use serde_json::Value;
 
+use crate::process::memory;
+
 const VIPS: u8 = 100;
 /// Each kind of check, and how many real servers have it: as many HTTP requests as of the others would be more than the one
 /// thread of their HTTP server can answer.
@@ -164,15 +166,6 @@ fn cpu_time(pid: i32) -> Result<[f64; 2]> {
         Ok(ticks / TICKS)
     };
     Ok([time(11)?, time(0)?])
-}
-
-/// In megabytes (proc_pid_status(5)).
-fn memory(pid: i32, key: &str) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with(key));
-    let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
-    let kilobytes: u64 = kilobytes.with_context(|| format!("no {key}"))?.parse()?;
-    Ok(kilobytes / 1000)
 }
 
 /// Packets that came to a host's first interface.

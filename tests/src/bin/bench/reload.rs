@@ -123,7 +123,7 @@ fn config(lab: &Lab, virtual_servers: usize, change: &Change) -> String {
 }
 
 /// From the file's change to the end of `lb reload`, which may find that the daemon has seen it already.
-fn reload(lab: &Lab, config: &str) -> Result<Duration> {
+pub fn reload(lab: &Lab, config: &str) -> Result<Duration> {
     let before = applied(lab);
     // What follows the last change is over by then: servers without sessions leave the maps, the network is asked anew.
     thread::sleep(Duration::from_secs(1));
