@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::Signal,
+    time::{ClockId, clock_gettime},
+};
 use serde_json::Value;
 
 use crate::{
@@ -94,6 +97,12 @@ impl<'a> Daemon<'a> {
     /// Its process id.
     pub fn pid(&self) -> i32 {
         self.process.pid().as_raw()
+    }
+
+    /// CPU time that all of its threads have taken.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let clock = ClockId::pid_cpu_clock_id(self.process.pid())?;
+        Ok(clock_gettime(clock)?.into())
     }
 
     /// Sends a signal.

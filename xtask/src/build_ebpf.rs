@@ -7,7 +7,14 @@ use anyhow::{Context, Result};
 use crate::{compiler::TARGET, process, setup, workspace};
 
 /// The programs: `lb-ebpf/src/bin`.
-const PROGRAMS: [&str; 4] = ["balancer", "tracing_balancer", "decapsulator", "steering"];
+const PROGRAMS: [&str; 6] = [
+    "balancer",
+    "tracing_balancer",
+    "decapsulator",
+    "steering",
+    "clock",
+    "benchmark",
+];
 
 /// Builds the programs, and replaces each in [`workspace::objects`] that has changed (if none has, `lb`,
 /// which embeds them, isn't built again).

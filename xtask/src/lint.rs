@@ -20,6 +20,12 @@ pub fn run() -> Result<()> {
     // The daemon's crate embeds the object: without it there is nothing to check.
     build_ebpf::run()?;
     process::run(cargo("clippy").args(["--workspace", "--all-targets", "--", "--deny=warnings"]))?;
+    process::run(cargo("clippy").args([
+        "--package=lb-fuzz",
+        "--features=targets",
+        "--",
+        "--deny=warnings",
+    ]))?;
     process::run(
         cargo("doc")
             .args(["--workspace", "--no-deps"])

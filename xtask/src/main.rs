@@ -7,6 +7,7 @@ mod build_layout_variant;
 mod compiler;
 mod demo;
 mod dist;
+mod fuzz;
 mod host;
 mod lint;
 mod process;
@@ -45,12 +46,10 @@ enum Command {
         #[arg(last = true)]
         harness: Vec<String>,
     },
-    /// Build, then measure (needs root): `health`, `reaction`
-    Bench {
-        /// What to measure, and its options
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
-        options: Vec<OsString>,
-    },
+    /// Build, then measure what the balancer takes for a packet, or something else (needs root)
+    Bench(bench::Options),
+    /// Look for inputs that break something: frames, configurations, requests
+    Fuzz(fuzz::Options),
     /// Build, then make a Debian package: target/debian/lb_VERSION_ARCHITECTURE.deb
     Dist,
     /// Check format, clippy, licences and sources of dependencies, documentation
@@ -65,7 +64,8 @@ fn main() -> ExitCode {
         Command::Build => build::run(),
         Command::Demo { options } => demo::run(&options),
         Command::Test { filter, harness } => test::run(filter.as_deref(), &harness),
-        Command::Bench { options } => bench::run(&options),
+        Command::Bench(options) => bench::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Dist => dist::run(),
         Command::Lint => lint::run(),
     };

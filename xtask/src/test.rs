@@ -46,6 +46,7 @@ pub fn run(filter: Option<&str>, harness: &[String]) -> Result<()> {
         Ok(()) => stages.extend([
             stage("network tests", &["--package=lb-user"], &["--ignored"]),
             stage("lab tests", &["--package=lb-tests"], &[]),
+            benchmark(filter),
         ]),
         Err(error) => stages.push(Err(error)),
     }
@@ -70,6 +71,16 @@ pub fn run(filter: Option<&str>, harness: &[String]) -> Result<()> {
         filter.unwrap_or_default()
     );
     Ok(())
+}
+
+/// What the cases of the packet benchmark do, not how fast they are. They are no tests with names.
+fn benchmark(filter: Option<&str>) -> Result<Option<String>> {
+    if filter.is_some() {
+        return Ok(None);
+    }
+    let mut command = workspace::cargo("test");
+    command.args(["--package=lb-tests", "--bench=packets", "--", "--quick"]);
+    timed("benchmark", &mut command).map(Some)
 }
 
 /// Whether there is a test in what a harness prints for `--list`: a line `NAME: test` for each.

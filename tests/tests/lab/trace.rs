@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_tests::{Lab, Report, binary, named};
+use lb_tests::{Daemon, Lab, Report, binary, named};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -23,9 +23,12 @@ use pcap_file::pcapng::{
 };
 use serde_json::Value;
 
-use crate::support::{
-    DNS, PATIENCE, SHOP, StopAtEnd, VIP, VIP6, ask_all, balance, balance_few, lab, number, open,
-    serve_http, serve_tcp, serve_udp, wait_until,
+use crate::{
+    lifecycle::add_cable,
+    support::{
+        DNS, PATIENCE, SHOP, StopAtEnd, VIP, VIP6, ask_all, balance, balance_few, lab, number,
+        open, serve_http, serve_tcp, serve_udp, wait_until,
+    },
 };
 
 /// A running `lb trace`. Dropping it kills it.
@@ -96,11 +99,16 @@ impl Drop for Trace {
 
 /// The program on the balancer's first interface.
 fn program(lab: &Lab) -> u64 {
+    *programs(lab).first().expect("a program is attached")
+}
+
+/// The programs on the balancer's interfaces.
+fn programs(lab: &Lab) -> Vec<u64> {
     let links: Value = serde_json::from_str(&lab.balancer().ip("-json link show")).unwrap();
-    let mut links = links.as_array().unwrap().iter();
+    let links = links.as_array().unwrap().iter();
     links
-        .find_map(|link| link["xdp"]["prog"]["id"].as_u64())
-        .expect("a program is attached")
+        .filter_map(|link| link["xdp"]["prog"]["id"].as_u64())
+        .collect()
 }
 
 fn packets(json: &str) -> Vec<Value> {
@@ -166,6 +174,30 @@ fn every_packet_is_told_with_its_server() {
     wait_until("the plain program is there again", || {
         program(&lab) == plain
     });
+}
+
+#[test]
+fn an_interface_that_is_gone_when_a_trace_ends_gets_the_plain_program_when_it_is_back() {
+    let lab = lab(1);
+    add_cable(&lab, "spare");
+    let config = lab
+        .config(SHOP)
+        .replace("interfaces: [", "interfaces: [{name: spare}, ");
+    let _lb = Daemon::start(&lab, &config).unwrap();
+    let plain = program(&lab);
+    let trace = Trace::start(&lab, "");
+    lab.balancer().ip("link del spare");
+    let said = || lab.log().matches("spare does not exist").count();
+    wait_until("it is noticed", || said() > 0);
+    trace.interrupt();
+    wait_until("the plain program is there again", || {
+        programs(&lab) == [plain]
+    });
+    add_cable(&lab, "spare");
+    wait_until("both interfaces have it", || {
+        programs(&lab) == [plain, plain]
+    });
+    assert_eq!(said(), 1, "{}", lab.log());
 }
 
 #[test]

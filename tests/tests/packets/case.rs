@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 use lb_common::{Counters, DropReason, SessionEvent};
 use lb_ebpf::Verdict;
+use lb_fuzz::oracle;
 
 use crate::{
     backend::{Backend, Observed},
     fixture::{LAN, Port, Service},
     frames::{Flow, Segment},
-    oracle, outer, report,
+    outer, report,
 };
 
 /// What counters went up, and by how much. Drops have no bytes.

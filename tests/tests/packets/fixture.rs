@@ -9,6 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 use lb_common::{Interface as InterfaceEntry, session::buckets_for};
+pub use lb_fuzz::network::{FAR, LAN, Port, VIPS};
 use lb_user::{
     config::{Config, Limits},
     control::{Desired, Platform, Reconciler, desired},
@@ -18,28 +19,6 @@ use lb_user::{
 };
 
 use crate::frames::{Family, Flow, Mac};
-
-/// An interface of the balancer.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Port {
-    pub name: &'static str,
-    pub ifindex: u32,
-    pub mac: Mac,
-}
-
-/// Where clients' packets arrive, and some real servers are.
-pub static LAN: Port = Port {
-    name: "lan",
-    ifindex: 11,
-    mac: [0x02, 0, 0, 0, 0x01, 0x00],
-};
-
-/// Where other real servers are.
-pub static FAR: Port = Port {
-    name: "far",
-    ifindex: 21,
-    mac: [0x02, 0, 0, 0, 0x02, 0x00],
-};
 
 /// A real server, of both families.
 #[derive(Debug)]
@@ -100,14 +79,6 @@ pub fn server_addresses() -> impl Iterator<Item = IpAddr> {
     let addresses = |server: &Server| Family::ALL.map(|family| server.address(family));
     SERVERS.into_iter().flat_map(addresses)
 }
-
-/// The VIPs of each family.
-pub const VIPS: [[&str; 2]; 4] = [
-    ["10.9.1.1", "2001:db8:9:1::1"],
-    ["10.9.1.2", "2001:db8:9:1::2"],
-    ["10.9.1.3", "2001:db8:9:1::3"],
-    ["10.9.1.4", "2001:db8:9:1::4"],
-];
 
 /// A virtual server with one real server. There is one for each [`Flow`].
 #[derive(Debug)]

@@ -6,14 +6,15 @@
 mod backend;
 mod case;
 mod cases;
+mod differential;
 mod fixture;
 mod frames;
 mod limits;
-mod oracle;
 mod outer;
 mod outer_headers;
 mod properties;
 mod report;
+mod seeds;
 mod sessions;
 mod trace;
 mod verifier;

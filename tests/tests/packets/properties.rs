@@ -4,6 +4,7 @@ use std::{cell::RefCell, net::IpAddr};
 
 use lb_common::DropReason;
 use lb_ebpf::Verdict;
+use lb_fuzz::{check::mentions_a_vip, oracle};
 use proptest::{
     collection::vec,
     prelude::*,
@@ -15,9 +16,9 @@ use crate::{
     backend::{Backend, Host, Kernel, Observed, action},
     case::dropped,
     cases,
-    fixture::{FAR, LAN, MANY, MANY_TUNNELS, NEAR, Port, VIPS, server_addresses},
+    fixture::{FAR, LAN, MANY, MANY_TUNNELS, NEAR, Port, server_addresses},
     frames::{Flow, Segment},
-    oracle, outer,
+    outer,
 };
 
 /// How many frames a property is tried on, unless `LB_TEST_FRAMES` says.
@@ -25,10 +26,10 @@ const FRAMES: u32 = 5_000;
 
 /// A frame, where it comes in, and the frames that came in there before.
 #[derive(Clone, Debug)]
-struct Arrival {
-    ingress: &'static Port,
-    before: Vec<Vec<u8>>,
-    frame: Vec<u8>,
+pub struct Arrival {
+    pub ingress: &'static Port,
+    pub before: Vec<Vec<u8>>,
+    pub frame: Vec<u8>,
 }
 
 impl Arrival {
@@ -49,18 +50,28 @@ impl Arrival {
 
 fn try_on_frames(
     frames: impl Strategy<Value = Arrival>,
-    mut property: impl FnMut(&Arrival) -> TestCaseResult,
+    property: impl FnMut(&Arrival) -> TestCaseResult,
 ) {
-    let frames_to_try = std::env::var("LB_TEST_FRAMES");
+    try_on(&frames, 1, property);
+}
+
+/// Tries a property on inputs that have about so many frames each.
+pub fn try_on<T: std::fmt::Debug>(
+    inputs: &impl Strategy<Value = T>,
+    frames_each: u32,
+    mut property: impl FnMut(&T) -> TestCaseResult,
+) {
+    let frames = std::env::var("LB_TEST_FRAMES");
+    let frames = frames.map_or(FRAMES, |frames| frames.parse().expect("a number of frames"));
     let config = Config {
-        cases: frames_to_try.map_or(FRAMES, |frames| frames.parse().expect("a number of frames")),
+        cases: frames.div_ceil(frames_each),
         failure_persistence: None,
         ..Config::default()
     };
     // The runner wants a function that it may call again while shrinking, and backends change when they run.
     let property = RefCell::new(&mut property);
     TestRunner::new(config)
-        .run(&frames, |arrival| property.borrow_mut()(&arrival))
+        .run(inputs, |input| property.borrow_mut()(&input))
         .unwrap_or_else(|error| panic!("{error}"));
 }
 
@@ -78,7 +89,7 @@ fn arbitrary_bytes() -> impl Strategy<Value = Arrival> {
 
 /// Frames of the table with some bytes changed, some cut out or put in, and another end, after those that come
 /// before them there.
-fn mutated_frames() -> impl Strategy<Value = Arrival> {
+pub fn mutated_frames() -> impl Strategy<Value = Arrival> {
     // Those that end somewhere are most of the table, and come about by themselves.
     let seeds: Vec<(Vec<Vec<u8>>, Vec<u8>)> = cases::all()
         .into_iter()
@@ -202,15 +213,6 @@ fn source_mac(frame: &[u8]) -> [u8; 6] {
     frame[6..12].try_into().expect("six bytes")
 }
 
-fn mentions_a_vip(frame: &[u8]) -> bool {
-    let vips = VIPS.as_flattened().iter();
-    let mut vips = vips.map(|vip| match vip.parse().expect("an address") {
-        IpAddr::V4(vip) => vip.octets().to_vec(),
-        IpAddr::V6(vip) => vip.octets().to_vec(),
-    });
-    vips.any(|vip| frame.windows(vip.len()).any(|bytes| bytes == vip))
-}
-
 mod host {
     use super::*;
 
@@ -240,15 +242,28 @@ mod host {
             check_outcome(&arrival.frame, &seen)
         });
     }
+
+    #[test]
+    fn the_shortcut_does_what_the_whole_path_does() {
+        let mut host = Host::new();
+        let mut whole_path = Host::new().without_shortcut();
+        try_on_frames(
+            prop_oneof![mutated_frames(), flows_to_choose_for()],
+            |arrival| {
+                prop_assert_eq!(arrival.run(&mut host), arrival.run(&mut whole_path));
+                Ok(())
+            },
+        );
+    }
 }
 
 mod kernel {
     use super::*;
 
-    /// Whether the kernel's program does the same as the library.
+    /// Whether the kernel's program does the same as the library, without a shortcut.
     fn check(frames: impl Strategy<Value = Arrival> + Send) {
         Kernel::run_in_namespace(|kernel| {
-            let mut host = Host::new();
+            let mut host = Host::new().without_shortcut();
             try_on_frames(frames, |arrival| {
                 let Arrival { ingress, frame, .. } = arrival;
                 if !Kernel::takes_frame(frame) {
@@ -279,7 +294,7 @@ mod kernel {
 }
 
 /// What the program returns.
-const fn action_of(verdict: Verdict) -> u32 {
+pub const fn action_of(verdict: Verdict) -> u32 {
     match verdict {
         Verdict::Drop(_) => action::DROP,
         Verdict::Pass => action::PASS,

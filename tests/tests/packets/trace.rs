@@ -4,7 +4,7 @@
 use lb_common::{DropReason, Name, TraceEvent, TraceSession, TraceVerdict, TracedPacket};
 
 use crate::{
-    backend::{Kernel, Told, balancer_info},
+    backend::{Kernel, Told, program_info},
     case::check,
     cases,
     fixture::{self, ALL_DOWN, JUMBO_TUNNEL, LAN, NEAR, REMOTE, Service, Sources, TIGHT},
@@ -138,7 +138,9 @@ fn the_tracing_balancer_does_what_the_other_one_does() {
         ] {
             check(kernel, cases);
         }
-        let verified = balancer_info(kernel).verified_instruction_count().unwrap();
+        let verified = program_info(kernel, "balancer")
+            .verified_instruction_count()
+            .unwrap();
         assert!(verified < 350_000, "{verified}");
     });
 }

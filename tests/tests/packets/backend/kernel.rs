@@ -189,7 +189,7 @@ impl Told {
 }
 
 /// The program.
-pub struct Runner<'a>(&'a Xdp);
+pub struct Runner<'a>(pub &'a Xdp);
 
 impl Runner<'_> {
     /// Runs it on the CPU that this thread is on: what it returns, and the frame afterwards.
@@ -277,9 +277,10 @@ impl Backend for Kernel {
         set.expect("the map has one entry");
     }
 
-    fn reconcile(&mut self, wanted: &Desired) {
+    fn reconcile_after(&mut self, wanted: &Desired, time: Duration) {
         self.known = None;
-        self.reconciler.apply(wanted).expect("the tables have room");
+        let applied = self.reconciler.apply_at(wanted, Instant::now() + time);
+        applied.expect("the tables have room");
     }
 
     fn active(&self, virtual_server: &str, server: &str) -> u64 {
@@ -291,9 +292,9 @@ impl Backend for Kernel {
     }
 }
 
-/// What the verifier says of the program.
-pub fn balancer_info(kernel: &mut Kernel) -> ProgramInfo {
-    kernel.program.xdp().info().expect("a loaded program")
+/// What the verifier says of one of the balancer's programs.
+pub fn program_info(kernel: &mut Kernel, name: &str) -> ProgramInfo {
+    kernel.program.named(name).info().expect("a loaded program")
 }
 
 fn difference(before: &Counted, after: &Counted) -> Counted {
@@ -325,14 +326,14 @@ fn peer(port: &Port) -> String {
 
 /// A network namespace and a place for pins, named as those of labs, so that what a killed run leaves behind goes
 /// with them.
-struct Place {
+pub struct Place {
     lab: String,
-    pin_path: PathBuf,
-    namespace: Namespace,
+    pub pin_path: PathBuf,
+    pub namespace: Namespace,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         static REMAINS: Once = Once::new();
         REMAINS.call_once(lb_tests::remove_dead_labs);
@@ -353,7 +354,7 @@ impl Place {
         }
     }
 
-    fn add_ports(&self) {
+    pub fn add_ports(&self) {
         for port in [&LAN, &FAR] {
             let Port { name, ifindex, .. } = port;
             let (peer, peer_index) = (peer(port), ifindex + 1);

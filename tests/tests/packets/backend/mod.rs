@@ -2,9 +2,11 @@
 
 mod host;
 mod kernel;
+mod twin;
 
 pub use host::Host;
-pub use kernel::{Kernel, Runner, Told, action, balancer_info};
+pub use kernel::{Kernel, Place, Runner, Told, action, program_info};
+pub use twin::Twin;
 
 use std::time::Duration;
 
@@ -40,7 +42,12 @@ pub trait Backend {
     fn forget(&mut self);
 
     /// Makes the maps say what is wanted from now on.
-    fn reconcile(&mut self, wanted: &Desired);
+    fn reconcile(&mut self, wanted: &Desired) {
+        self.reconcile_after(wanted, Duration::ZERO);
+    }
+
+    /// As [`Self::reconcile`], of a daemon for which so much time has gone by.
+    fn reconcile_after(&mut self, wanted: &Desired, time: Duration);
 
     /// Active sessions of a real server in a virtual server.
     fn active(&self, virtual_server: &str, server: &str) -> u64;

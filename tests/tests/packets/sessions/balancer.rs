@@ -4,7 +4,10 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use lb_common::{Counters, DropReason, SessionEvent};
 use lb_ebpf::Verdict;
-use lb_user::{config::Config, control::Desired};
+use lb_user::{
+    config::Config,
+    control::{Desired, desired::Member},
+};
 
 use crate::{
     backend::{Backend, Observed},
@@ -43,6 +46,7 @@ services! {
     DOWN_RESET "down-reset" 109 "predictor: round_robin, session: {on_down: reset}"
     BRIEF "brief" 110 "predictor: round_robin, session: {idle_timeout: 10s}"
     WEIGHTS "weights" 111 "predictor: round_robin"
+    TRACKED "tracked" 113 "predictor: hash, session: {mode: on_change}"
     LEAST_WEIGHTS "least-weights" 112 "predictor: least_connection, slow_start: none"
 }
 
@@ -195,11 +199,13 @@ impl<'a, B: Backend> Balancer<'a, B> {
     }
 
     /// Changes what is wanted; `change` gets the states of a server in all virtual servers.
-    pub fn with_server(
-        &mut self,
-        server: usize,
-        change: impl Fn(&mut lb_user::control::desired::Member),
-    ) {
+    pub fn with_server(&mut self, server: usize, change: impl Fn(&mut Member)) {
+        let wanted = self.wanted_with(server, change);
+        self.backend.reconcile(&wanted);
+    }
+
+    /// What is wanted but for a server's states in all virtual servers, which `change` gets.
+    pub fn wanted_with(&self, server: usize, change: impl Fn(&mut Member)) -> Desired {
         let mut wanted: Desired = fixture::wanted(self.config);
         for virtual_server in wanted.virtual_servers.values_mut() {
             for (name, member) in &mut Arc::make_mut(virtual_server).members {
@@ -211,7 +217,7 @@ impl<'a, B: Backend> Balancer<'a, B> {
                 }
             }
         }
-        self.backend.reconcile(&wanted);
+        wanted
     }
 
     /// A server's machine is gone.

@@ -4,7 +4,8 @@
 use lb_common::SessionEvent::{Evicted, Unrecorded};
 
 use super::balancer::{
-    self, BRIEF, Balancer, HASH, STICKY, Service, TURNS, ack, client, counted_event, fin, tcp, udp,
+    self, BRIEF, Balancer, HASH, STICKY, Service, TRACKED, TURNS, ack, client, counted_event, fin,
+    tcp, udp,
 };
 use crate::{
     backend::{Backend, Host},
@@ -163,6 +164,31 @@ fn past_the_limit_new_flows_are_forwarded_by_hash_and_counted() {
     );
     balancer.wait(1);
     balancer.begin(TURNS, &client(flow, TURNS, 30_001));
+}
+
+/// While a virtual server settles the same holds, and who isn't recorded goes where flows were before.
+#[test]
+fn past_the_limit_flows_of_a_server_that_drains_stay_there_until_it_has_settled() {
+    let config = balancer::config_of("virtual_servers: 64, real_servers: 32, cps_per_cpu: 1");
+    let mut host = Host::of(&config);
+    let mut balancer = Balancer::new(&mut host, &config);
+    let flow = tcp()[0];
+    let segments = (40_000..40_060).map(|port| client(flow, TRACKED, port));
+    let flows: Vec<_> = segments
+        .map(|segment| (balancer.follow(TRACKED, &segment), segment))
+        .filter(|&(server, _)| server == 1)
+        .collect();
+    let drained = balancer.wanted_with(1, |member| member.drain = true);
+    balancer.backend.reconcile(&drained);
+    let (mut began, mut unrecorded) = (0, 0);
+    for (_, segment) in &flows {
+        let seen = balancer.run(&ack(segment).frame());
+        let (server, sessions) = balancer.server(TRACKED, flow, &seen);
+        assert_eq!(server, 1);
+        began += sessions;
+        unrecorded += u64::from(seen.counted.contains_key(&counted_event(Unrecorded).0));
+    }
+    assert_eq!((began, began + unrecorded), (1, flows.len() as u64));
 }
 
 /// The table of the tests has places for 256 sessions of each family.

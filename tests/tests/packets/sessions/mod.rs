@@ -11,6 +11,7 @@ mod servers;
 mod sticky;
 mod threads;
 mod traced;
+mod tracked;
 
 /// Each scene as a test on each backend.
 macro_rules! on_both {
@@ -74,4 +75,8 @@ on_both! {
     sticky::a_client_stays_across_sessions_and_ports
     sticky::a_prefix_of_clients_stays_together
     sticky::a_client_leaves_a_server_that_is_drained_or_down
+    tracked::flows_have_no_session_while_nothing_changes
+    tracked::flows_stay_on_a_server_that_drains
+    tracked::a_server_that_fails_loses_its_flows_alone
+    tracked::a_client_begins_anew_at_a_tracked_session
 }

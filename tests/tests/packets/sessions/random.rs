@@ -123,7 +123,7 @@ fn the_program_keeps_sessions_as_the_library_does() {
     let config = balancer::config();
     Kernel::run_with(&config, |kernel| {
         try_on_events(20, |events| {
-            let mut host = Host::of(&config);
+            let mut host = Host::of(&config).without_shortcut();
             let mut library = Balancer::new(&mut host, &config);
             let mut program = Balancer::new(kernel, &config);
             program.restore();
@@ -135,6 +135,22 @@ fn the_program_keeps_sessions_as_the_library_does() {
             prop_assert_eq!(all_active(&program), all_active(&library));
             Ok(())
         });
+    });
+}
+
+#[test]
+fn the_shortcut_keeps_sessions_as_the_whole_path_does() {
+    let config = balancer::config();
+    try_on_events(100, |events| {
+        let mut hosts = [Host::of(&config), Host::of(&config).without_shortcut()];
+        let mut balancers = hosts.each_mut().map(|host| Balancer::new(host, &config));
+        for (number, &event) in events.iter().enumerate() {
+            let [shortcut, whole_path] = balancers.each_mut().map(|it| happen(it, event));
+            prop_assert_eq!(shortcut, whole_path, "{}: {:?}", number, event);
+        }
+        let [shortcut, whole_path] = balancers.each_ref().map(|it| all_active(it));
+        prop_assert_eq!(shortcut, whole_path);
+        Ok(())
     });
 }
 

@@ -108,12 +108,10 @@ fn cpus_never_mix_up_flows_and_never_lose_count() {
 
         let mut left: HashMap<(u32, u32), u64> = HashMap::new();
         for table in tables.sessions.sessions() {
-            for bucket in 0..table.buckets() {
-                table.visit(bucket, &mut |slot| {
-                    let key = (slot.state.virtual_server(), slot.state.binding());
-                    *left.entry(key).or_default() += u64::from(slot.state.is_active());
-                });
-            }
+            table.visit(0..table.buckets(), &mut |slot| {
+                let key = (slot.state.virtual_server(), slot.state.binding());
+                *left.entry(key).or_default() += u64::from(slot.state.is_active());
+            });
         }
         for flow in tcp() {
             for service in [TURNS, LEAST, BRIEF] {
