@@ -44,10 +44,14 @@ impl Daemon {
             let bound = server.bind.iter().map(|binding| &binding.server);
             let is_bound = |name: &str| server.bind.iter().any(|it| it.server == name);
             let others = wanted.members.iter().filter(|(name, _)| !is_bound(name));
-            // What has sessions left, and a sorry server that serves or can't.
+            let settles = self.reconciler.settles(name);
+            // What has sessions left or may get some, and a sorry server that serves or can't.
             let left = others.filter(|(real, member)| {
-                let idles = !wanted.is_sorry(real) || member.state() == State::Draining;
-                !idles || self.has_sessions(name, real)
+                let is_wanted = match wanted.is_sorry(real) {
+                    true => member.state() != State::Draining,
+                    false => settles.is_some(),
+                };
+                is_wanted || self.has_sessions(name, real)
             });
             let left = left.map(|(real, _)| real);
             let real_servers: Vec<_> = bound
@@ -67,7 +71,7 @@ impl Daemon {
                 forward: server.forward.to_string(),
                 predictor: server.predictor.to_string(),
                 state: wanted.state().to_string(),
-                settling: self.reconciler.settles(name).map(seconds_until),
+                settling: settles.map(seconds_until),
                 sessions,
                 traffic,
                 real_servers,

@@ -237,13 +237,13 @@ fn a_server_that_is_given_up_keeps_no_connection() {
     let longer = services("web-1, web-2").replace("settle: 2s", "settle: 1h");
     apply(&lab, &lb, &few_sessions(&lab, &longer));
     let connections = Connections::open(&lab, 10);
-    let unbind = |options: &str| {
-        let command = format!("unbind chat web-2 {options} --socket {{socket}}");
+    let unbind = |virtual_server: &str, options: &str| {
+        let command = format!("unbind {virtual_server} web-2 {options} --socket {{socket}}");
         let output = lab.lb(&command).unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    let said = unbind("");
+    let said = unbind("chat", "");
     let so_far = "chat: web-2 unbound, no sessions so far, and its flows are recorded for 3";
     assert!(
         said.starts_with(so_far) && said.ends_with(" s more\n"),
@@ -254,8 +254,14 @@ fn a_server_that_is_given_up_keeps_no_connection() {
     let (connection, _) = of_chat().find(|(_, server)| *server == "web-2").unwrap();
     assert_eq!(connection.ask().unwrap(), "web-2");
     assert_eq!(
-        unbind("--now"),
+        unbind("chat", "--now"),
         "chat: web-2 was unbound already, 1 session dropped\n"
+    );
+    // Nobody has a session there, and yet flows are to go.
+    unbind("shop", "");
+    assert_eq!(
+        unbind("shop", "--now"),
+        "shop: web-2 was unbound already, no sessions dropped\n"
     );
     for (connection, server) in of_chat() {
         let now = connection.ask();
