@@ -107,6 +107,14 @@ pub fn datagram([source, destination]: [SocketAddr; 2], payload: &[u8]) -> Vec<u
     packet
 }
 
+/// The payload of the UDP datagram in a frame, if it holds a whole one.
+pub fn udp_payload(frame: &[u8]) -> Option<Vec<u8>> {
+    match SlicedPacket::from_ethernet(frame).ok()?.transport? {
+        TransportSlice::Udp(datagram) => Some(datagram.payload().to_vec()),
+        _ => None,
+    }
+}
+
 /// An IP header, without what depends on what follows.
 pub fn ip_header(ends: [IpAddr; 2]) -> IpHeaders {
     const TTL: u8 = 61;

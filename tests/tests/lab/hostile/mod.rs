@@ -1,0 +1,3 @@
+//! What strangers send to do harm.
+
+mod relay;
