@@ -51,6 +51,18 @@ impl PacketSocket {
         self.socket.send(frame).expect("the frame fits the device");
     }
 
+    /// Sends frames as fast as it can, from the beginning again and again, for so long and so many at most. Those that the
+    /// device has no room for are lost.
+    pub fn flood(&self, frames: &[Vec<u8>], time: Duration, most: usize) {
+        let begin = Instant::now();
+        for frame in frames.iter().cycle().take(most) {
+            if begin.elapsed() >= time {
+                break;
+            }
+            let _ = self.socket.send(frame);
+        }
+    }
+
     /// The next frame that `wanted` accepts, with its VLAN tags; `None` if none comes in time.
     pub fn receive(&self, within: Duration, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
         let deadline = Instant::now() + within;
