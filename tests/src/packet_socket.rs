@@ -51,16 +51,15 @@ impl PacketSocket {
         self.socket.send(frame).expect("the frame fits the device");
     }
 
-    /// Sends frames as fast as it can, from the beginning again and again, for so long and so many at most. Those that the
-    /// device has no room for are lost.
-    pub fn flood(&self, frames: &[Vec<u8>], time: Duration, most: usize) {
+    /// Sends frames as fast as it can, from the beginning again and again, for so long and so many at most. Returns how many
+    /// the device had room for.
+    pub fn flood(&self, frames: &[Vec<u8>], time: Duration, most: usize) -> usize {
         let begin = Instant::now();
-        for frame in frames.iter().cycle().take(most) {
-            if begin.elapsed() >= time {
-                break;
-            }
-            let _ = self.socket.send(frame);
-        }
+        let frames = frames.iter().cycle().take(most);
+        let in_time = frames.take_while(|_| begin.elapsed() < time);
+        in_time
+            .filter(|frame| self.socket.send(frame).is_ok())
+            .count()
     }
 
     /// The next frame that `wanted` accepts, with its VLAN tags; `None` if none comes in time.

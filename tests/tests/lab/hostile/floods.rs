@@ -31,9 +31,9 @@ use crate::{
 const LENGTH: Duration = Duration::from_secs(2);
 const MOST_PACKETS: usize = 2_000_000;
 /// Fewer are no flood.
-const LEAST_PACKETS: u64 = 5_000;
-/// Different frames. Far more flows than the session table holds.
-const FRAMES: u32 = 1 << 15;
+const LEAST_PACKETS: usize = 5_000;
+/// Different ones, so that their flows are more than a small session table has places for.
+const FRAMES: u32 = 1 << 14;
 
 const SERVICES: &str = "
 - {name: shop, vip: 10.9.1.1, protocol: tcp, port: [80, 81], bind: [web-1, web-2]}
@@ -113,7 +113,7 @@ fn pieces(lab: &Lab, n: u32) -> Vec<Vec<u8>> {
 fn pings_and_errors(lab: &Lab, n: u32) -> Vec<Vec<u8>> {
     let [client, vip] = flow(n, 80);
     let ends = [client.ip(), vip.ip()];
-    let is_ping = n / 2 % 2 == 0;
+    let is_ping = (n / 2).is_multiple_of(2);
     let quote = syn([vip, client]);
     let builder = PacketBuilder::ip(ip_header(ends));
     let mut packet = Vec::new();
@@ -135,7 +135,7 @@ fn pings_and_errors(lab: &Lab, n: u32) -> Vec<Vec<u8>> {
 fn neighbours(lab: &Lab, n: u32) -> Vec<Vec<u8>> {
     let [a, b, c, d] = n.to_be_bytes();
     let [own, balancer] = macs(lab);
-    let asks = n / 2 % 2 == 0;
+    let asks = (n / 2).is_multiple_of(2);
     let server = lab.real_server(1 + n as usize / 4 % 2);
     let claim = |address| claim([own, balancer], [2, 0xff, a, b, c, d], address);
     let frame = match (attacker(lab).v4(), attacker(lab).v6()) {
@@ -258,9 +258,9 @@ fn clients_work_during_a_flood(
         });
         let flood = PacketSocket::open(attacker(&lab), "eth0");
         let begin = Instant::now();
-        flood.flood(&frames, LENGTH, MOST_PACKETS);
+        let sent = flood.flood(&frames, LENGTH, MOST_PACKETS);
+        let per_second = sent as f64 / begin.elapsed().as_secs_f64();
         let received = received(&lab) - before;
-        let per_second = received as f64 / begin.elapsed().as_secs_f64();
         drop(stop);
         let [established, requests, datagrams] =
             [established, requests, datagrams].map(|it| it.join().unwrap());
@@ -269,7 +269,11 @@ fn clients_work_during_a_flood(
              on new ones: {requests}, datagrams: {datagrams}",
             thread::current().name().unwrap_or_default(),
         );
-        assert!(received > LEAST_PACKETS, "{received} packets are no flood");
+        assert!(sent > LEAST_PACKETS, "{sent} packets are no flood");
+        assert!(
+            received > sent as u64 / 2,
+            "{received} of {sent} have arrived"
+        );
         assert_eq!(established.answered, established.asked);
         assert!(requests.percent() >= least_percent, "{requests} requests");
         // Nobody sends them again.

@@ -14,7 +14,7 @@ use crate::{
     mtu::path_mtu,
     sessions::services,
     sessions_cli::sessions,
-    support::{PATIENCE, VIP, VIP6, decapsulate, few_sessions, lab, number, serve_tcp, serve_udp},
+    support::{PATIENCE, VIP, VIP6, balance_few, lab, number, serve_tcp, serve_udp},
 };
 
 /// A packet of the VIP with this sequence number.
@@ -107,19 +107,11 @@ fn forward(lab: &Lab, lb: &Daemon<'_>, virtual_server: &str, frames: &[Vec<u8>])
 }
 
 #[rstest]
-fn a_forged_error_neither_ends_nor_moves_a_session(
-    #[values(VIP, VIP6)] vip: &str,
-    #[values("l2dsr", "l3dsr")] forwarding: &str,
-) {
+fn a_forged_error_neither_ends_nor_moves_a_session(#[values(VIP, VIP6)] vip: &str) {
     let lab = lab(3);
-    let _servers = (
-        serve_tcp(&lab, &[80]),
-        serve_udp(&lab, &[53]),
-        decapsulate(&lab, ""),
-    );
-    let settings = format!("predictor: round_robin, forward: {forwarding}");
-    let config = few_sessions(&lab, &services(&settings, "web-1, web-2"));
-    let lb = Daemon::start(&lab, &config).unwrap();
+    let _servers = (serve_tcp(&lab, &[80]), serve_udp(&lab, &[53]));
+    let services = services("predictor: round_robin", "web-1, web-2");
+    let lb = balance_few(&lab, &services);
     let connection = lab.client().tcp((vip, 80)).unwrap();
     let flow = lab.client().udp((vip, 53));
     let ask = || (connection.ask().unwrap(), flow.ask("?").unwrap().server);

@@ -14,6 +14,9 @@ use crate::{
 
 const MTU: usize = 1500;
 
+/// Source and destination of each family.
+type Ends = [[IpAddr; 2]; 2];
+
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for flow in Flow::all() {
@@ -35,15 +38,15 @@ fn number(family: Family) -> IpNumber {
     }
 }
 
-/// A packet in as many others as fit, of these families by turns, each between the addresses that `ends` gives for a family.
+/// A packet in as many others as fit, of these families by turns, each from one end to the other.
 fn nested(
     mut packet: Vec<u8>,
     mut inside: Family,
     families: [Family; 2],
-    ends: impl Fn(Family) -> [IpAddr; 2],
+    ends: Ends,
 ) -> (Vec<u8>, Family) {
     for family in families.into_iter().cycle() {
-        let [source, destination] = ends(family);
+        let [source, destination] = ends[family as usize];
         let carrier = datagram(ip(source, destination, 64), number(inside), &packet);
         if carrier.len() > MTU {
             break;
@@ -56,40 +59,37 @@ fn nested(
 /// To where a packet in a loop would go.
 fn passed(flow: Flow, families: [Family; 2]) -> Vec<Case> {
     let [outer, inner] = families;
-    let own = |family: Family| {
+    let servers = Family::ALL.map(|family| {
         let mut servers = server_addresses();
         let server = servers.find(|it| it.is_ipv4() == (family == Family::V4));
-        let server = server.expect("servers of both families");
-        [sources(Sources::Own, server).addr(), server]
-    };
-    let near = |family| NEAR.vip(family);
-    let ends: [(&str, Box<dyn Fn(Family) -> [IpAddr; 2]>); 4] = [
-        ("a VIP", Box::new(move |it| [it.client(), near(it)])),
-        ("a VIP, from that", Box::new(move |it| [near(it), near(it)])),
-        (
-            "the tunnel's source",
-            Box::new(move |it| [it.client(), own(it)[0]]),
-        ),
-        ("a real server, from the balancer", Box::new(own)),
-    ];
-    ends.into_iter()
-        .map(|(to, ends)| {
-            let innermost = Segment::to(flow, &NEAR, 80).packet();
-            let (packet, outermost) = nested(innermost, flow.family, families, ends);
-            let name = format!("{flow}: in many capsules, {outer} and {inner}, to {to}");
-            Case::passed(name, to_balancer(outermost.ether_type(), &packet))
-        })
-        .collect()
+        server.expect("servers of both families")
+    });
+    let own = servers.map(|server| sources(Sources::Own, server).addr());
+    let vips = Family::ALL.map(|family| NEAR.vip(family));
+    let clients = Family::ALL.map(Family::client);
+    [
+        ("a VIP", clients, vips),
+        ("a VIP, from that", vips, vips),
+        ("the tunnel's source", clients, own),
+        ("a real server, from the balancer", own, servers),
+    ]
+    .into_iter()
+    .map(|(name, from, to)| {
+        let ends = [[from[0], to[0]], [from[1], to[1]]];
+        let innermost = Segment::to(flow, &NEAR, 80).packet();
+        let (packet, outermost) = nested(innermost, flow.family, families, ends);
+        let name = format!("{flow}: in many capsules, {outer} and {inner}, to {name}");
+        Case::passed(name, to_balancer(outermost.ether_type(), &packet))
+    })
+    .collect()
 }
 
 /// One outer header more, or none, and what is inside stays.
 fn as_payload(flow: Flow) -> Vec<Case> {
     let capsules = |service| {
         let innermost = Segment::to(flow, service, service.port()).packet();
-        nested(innermost, flow.family, Family::ALL, |it| {
-            [it.client(), service.vip(it)]
-        })
-        .0
+        let ends = Family::ALL.map(|family| [family.client(), service.vip(family)]);
+        nested(innermost, flow.family, Family::ALL, ends).0
     };
     let mut cases: Vec<Case> = [&NEAR, &TUNNEL[0], &TUNNEL[1]]
         .into_iter()
