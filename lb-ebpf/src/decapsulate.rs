@@ -16,7 +16,7 @@ use lb_common::{
 use crate::{
     checksum::{self, Checksum},
     ethernet::Tags,
-    frame::{Frame, Packet},
+    frame::{Frame, Packet, View},
     parse::{self, ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4, IPV6},
 };
 
@@ -110,7 +110,7 @@ struct Outer {
 }
 
 impl Outer {
-    /// `None` if it is not an IP-in-IP packet, or one that the kernel will reject.
+    /// `None` if it is not an IP-in-IP packet, or one that must be rejected.
     #[inline(always)]
     fn parse(frame: Frame<'_>) -> Option<Self> {
         let ethernet = parse::ethernet_header(frame)?;
@@ -162,7 +162,7 @@ impl Outer {
         let header = packet.view::<IPV6>()?;
         let (version, traffic_class) = ipv6_version_and_traffic_class(header.u16::<0>());
         let behind_length = usize::from(u16::from_be(header.u16::<4>()));
-        if version != 6 {
+        if version != 6 || ipv6_has_ipv4_address(header) {
             return None;
         }
         let next_header = header.u8::<6>();
@@ -221,8 +221,9 @@ impl Inner {
                 let header = packet.view::<IPV6>()?;
                 let (version, traffic_class) = ipv6_version_and_traffic_class(header.u16::<0>());
                 let behind_length = usize::from(u16::from_be(header.u16::<4>()));
-                let is_whole = version == 6 && IPV6 + behind_length <= outer.payload_length;
-                is_whole.then_some(Self {
+                let is_right = version == 6 && !ipv6_has_ipv4_address(header);
+                let is_whole = IPV6 + behind_length <= outer.payload_length;
+                (is_right && is_whole).then_some(Self {
                     destination: [header.u64::<24>(), header.u64::<32>()],
                     ecn: traffic_class & CE,
                 })
@@ -260,6 +261,14 @@ fn is_ipv4_checksum_right(packet: Frame<'_>, length: usize) -> Option<bool> {
 const fn ipv6_version_and_traffic_class(loaded: u16) -> (u8, u8) {
     let bits = u16::from_be(loaded);
     ((bits >> 12) as u8, (bits >> 4) as u8)
+}
+
+/// Whether source or destination is an IPv4 address mapped into IPv6. These have no place on the wire of IPv6, and must not be
+/// taken for those of IPv4: the host would forward to one what it was for itself, and hear another that it doesn't.
+#[inline(always)]
+fn ipv6_has_ipv4_address(header: View<'_, IPV6>) -> bool {
+    Address::words_are_ipv4([header.u64::<8>(), header.u64::<16>()])
+        || Address::words_are_ipv4([header.u64::<24>(), header.u64::<32>()])
 }
 
 /// The congestion notification that the packet gets on its way out (RFC 6040 section 4.2, figure 4); `None` if it

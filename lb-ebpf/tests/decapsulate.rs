@@ -410,6 +410,60 @@ fn packets_for_others_inside_pass(
     );
 }
 
+/// IPv4 addresses as IPv6 writes them down (RFC 4291 section 2.5.5.2), which no host sends.
+fn mapped(ends: Ends) -> Ends {
+    Ends {
+        v6: ends.v4.to_ipv6_mapped(),
+        ..ends
+    }
+}
+
+/// The host's IPv4 addresses must not stand for IPv6 ones, which it would forward.
+#[rstest]
+fn ipv4_addresses_mapped_into_ipv6_inside_pass(
+    #[values(V4, V6)] outer: Version,
+    #[values([CLIENT, mapped(VIP)], [mapped(CLIENT), VIP])] ends: [Ends; 2],
+) {
+    assert_untouched(
+        &capsule(outer, V6, &request(V6, ends, 0)),
+        Some(Fate::Passed(PassReason::MalformedInner)),
+    );
+}
+
+/// Who may come by IPv4 has not come by IPv6.
+#[rstest]
+fn ipv4_addresses_mapped_into_ipv6_outside_are_no_business_of_ours(
+    #[values([BALANCER, mapped(REAL_SERVER)], [mapped(BALANCER), REAL_SERVER])] ends: [Ends; 2],
+    #[values(V4, V6)] inner: Version,
+) {
+    let carrier = ip(V6, ends, inner.protocol(), 0, &client_request(inner));
+    assert_untouched(&ethernet(0, EtherType::IPV6, &carrier), None);
+}
+
+/// As many headers as fit, each of them for this host.
+#[rstest]
+fn of_many_outer_headers_one_goes(
+    #[values(V4, V6)] outer: Version,
+    #[values(V4, V6)] inner: Version,
+) {
+    const MTU: usize = 1500;
+    let ends = [CLIENT, REAL_SERVER];
+    let mut packet = client_request(inner);
+    let mut version = inner;
+    for next in [outer, inner].into_iter().cycle() {
+        let carrier = ip(next, ends, version.protocol(), 0, &packet);
+        if carrier.len() > MTU {
+            break;
+        }
+        (packet, version) = (carrier, next);
+    }
+    assert_fate(
+        &capsule(outer, version, &packet),
+        Some(Fate::Decapsulated),
+        &ethernet(0, version.ethertype(), &packet),
+    );
+}
+
 /// Changes a byte of a packet.
 fn with(mut packet: Vec<u8>, at: usize, byte: u8) -> Vec<u8> {
     packet[at] = byte;

@@ -51,6 +51,17 @@ impl PacketSocket {
         self.socket.send(frame).expect("the frame fits the device");
     }
 
+    /// Sends frames as fast as it can, from the beginning again and again, for so long and so many at most. Returns how many
+    /// the device had room for.
+    pub fn flood(&self, frames: &[Vec<u8>], time: Duration, most: usize) -> usize {
+        let begin = Instant::now();
+        let frames = frames.iter().cycle().take(most);
+        let in_time = frames.take_while(|_| begin.elapsed() < time);
+        in_time
+            .filter(|frame| self.socket.send(frame).is_ok())
+            .count()
+    }
+
     /// The next frame that `wanted` accepts, with its VLAN tags; `None` if none comes in time.
     pub fn receive(&self, within: Duration, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
         let deadline = Instant::now() + within;

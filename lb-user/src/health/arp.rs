@@ -30,6 +30,9 @@ const HOP_LIMIT: u8 = 255;
 const SOURCE_LINK_LAYER_ADDRESS: u8 = 1;
 const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
 
+/// Whoever is on the segment can send answers of as many machines as they like; so few tell that there are several.
+const MOST_HEARD: usize = 4;
+
 /// The segment that a real server is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
@@ -53,6 +56,7 @@ pub(super) struct ArpSockets {
 /// What has come of the last question.
 #[derive(Default)]
 struct Asked {
+    /// At most [`MOST_HEARD`].
     heard: BTreeSet<MacAddress>,
     waiting: Vec<Waiting>,
 }
@@ -141,11 +145,19 @@ impl ArpSockets {
             return;
         };
         if let Some(asked) = self.asked.borrow_mut().get_mut(&(ifindex, address)) {
-            asked.heard.insert(mac);
+            asked.hear(mac);
             let for_this = |it: &mut Waiting| it.only.is_none_or(|only| only == mac);
             for waiting in asked.waiting.extract_if(.., for_this) {
                 let _ = waiting.tell.send(());
             }
+        }
+    }
+}
+
+impl Asked {
+    fn hear(&mut self, mac: MacAddress) {
+        if self.heard.len() < MOST_HEARD {
+            self.heard.insert(mac);
         }
     }
 }
@@ -273,6 +285,15 @@ mod tests {
             let sender = IpAddr::from(packet.sender_ipv4_addr());
             assert_eq!(sender, source.unwrap_or(Ipv4Addr::UNSPECIFIED.into()));
         }
+    }
+
+    #[test]
+    fn of_very_many_machines_that_answer_a_few_are_kept() {
+        let mut asked = Asked::default();
+        for [high, low] in (0..10_000u16).map(u16::to_be_bytes) {
+            asked.hear([2, 0, 0, 0, high, low].try_into().unwrap());
+        }
+        assert_eq!(asked.heard.len(), MOST_HEARD);
     }
 
     /// A neighbour advertisement with these options.

@@ -59,6 +59,39 @@ pub fn solicitation(
     frame
 }
 
+/// An answer that nobody asked for: a MAC address is where an IP address is (an ARP reply; a neighbour advertisement that
+/// overrides what was known before).
+pub fn claim(ethernet: [Mac; 2], mac: Mac, address: IpAddr) -> Vec<u8> {
+    const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    const OVERRIDE: [u8; 4] = [0x20, 0, 0, 0];
+    const NEIGHBOR_ADVERTISEMENT: u8 = 136;
+    const TARGET_LINK_LAYER_ADDRESS: [u8; 2] = [2, 1];
+
+    let mut frame = Vec::new();
+    let builder = PacketBuilder::ethernet2(ethernet[0], ethernet[1]);
+    match address {
+        IpAddr::V4(address) => {
+            let reply = ArpEthIpv4Packet {
+                operation: ArpOperation::REPLY,
+                sender_mac: mac,
+                sender_ipv4: address.octets(),
+                target_mac: mac,
+                target_ipv4: address.octets(),
+            };
+            builder.arp(reply.to_arp_packet()).write(&mut frame)
+        }
+        IpAddr::V6(address) => {
+            let message = [&address.octets()[..], &TARGET_LINK_LAYER_ADDRESS, &mac].concat();
+            builder
+                .ipv6(address.octets(), ALL_NODES.octets(), 255)
+                .icmpv6_raw(NEIGHBOR_ADVERTISEMENT, 0, OVERRIDE)
+                .write(&mut frame, &message)
+        }
+    }
+    .unwrap();
+    frame
+}
+
 /// A neighbour advertisement.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Advertisement {
@@ -105,6 +138,25 @@ pub fn datagram([source, destination]: [SocketAddr; 2], payload: &[u8]) -> Vec<u
         .write(&mut packet, payload)
         .unwrap();
     packet
+}
+
+/// Whether a frame has an IP packet to this address.
+pub fn is_to(frame: &[u8], address: IpAddr) -> bool {
+    let packet = SlicedPacket::from_ethernet(frame).ok();
+    let destination: IpAddr = match packet.and_then(|packet| packet.net) {
+        Some(NetSlice::Ipv4(ip)) => ip.header().destination_addr().into(),
+        Some(NetSlice::Ipv6(ip)) => ip.header().destination_addr().into(),
+        _ => return false,
+    };
+    destination == address
+}
+
+/// The payload of the UDP datagram in a frame, if it holds a whole one.
+pub fn udp_payload(frame: &[u8]) -> Option<Vec<u8>> {
+    match SlicedPacket::from_ethernet(frame).ok()?.transport? {
+        TransportSlice::Udp(datagram) => Some(datagram.payload().to_vec()),
+        _ => None,
+    }
 }
 
 /// An IP header, without what depends on what follows.

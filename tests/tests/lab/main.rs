@@ -17,6 +17,7 @@ mod fragments;
 mod frames;
 mod gateway;
 mod health;
+mod hostile;
 mod icmp;
 mod interfaces;
 mod l3dsr;

@@ -23,9 +23,10 @@ fn inner_mtus(mtu: u32) -> [(&'static str, u32); 4] {
 }
 
 /// The path MTU that a host has learnt.
-fn path_mtu(host: &Namespace, to: &str) -> Option<u32> {
+pub fn path_mtu(host: &Namespace, to: &str) -> Option<u32> {
     let route = host.ip(&format!("route get {to}"));
     let (_, mtu) = route.split_once("mtu ")?;
+    let mtu = mtu.strip_prefix("lock ").unwrap_or(mtu);
     Some(mtu.split_whitespace().next()?.parse().unwrap())
 }
 

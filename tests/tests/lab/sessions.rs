@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Virtual servers `shop` and `shop6` for TCP, `dns` and `dns6` for UDP.
-fn services(settings: &str, bound: &str) -> String {
+pub fn services(settings: &str, bound: &str) -> String {
     let bound6 = bound.replace("web", "web6");
     format!(
         "

@@ -57,6 +57,7 @@ on_both! {
     malformed
     martians
     neighbours
+    nested
     not_ours
     too_big
     truncated

@@ -10,6 +10,7 @@ pub mod l3dsr;
 pub mod malformed;
 pub mod martians;
 pub mod neighbours;
+pub mod nested;
 pub mod not_ours;
 pub mod too_big;
 pub mod truncated;
@@ -30,6 +31,7 @@ pub fn all() -> Vec<Case> {
         malformed::cases(),
         martians::cases(),
         neighbours::cases(),
+        nested::cases(),
         not_ours::cases(),
         too_big::cases(),
         truncated::cases(),
