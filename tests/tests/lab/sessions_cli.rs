@@ -16,7 +16,7 @@ use crate::support::{
 };
 
 /// What `lb sessions --json` lists.
-fn sessions(lab: &Lab, filter: &str) -> Vec<Value> {
+pub fn sessions(lab: &Lab, filter: &str) -> Vec<Value> {
     let command = format!("sessions --json --socket {{socket}} {filter}");
     let output = lab.lb(&command).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
