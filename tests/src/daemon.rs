@@ -31,7 +31,7 @@ impl<'a> Daemon<'a> {
     /// Starts the daemon, and waits until every virtual server and every real server is up.
     pub fn start(lab: &'a Lab, config: &str) -> Result<Self> {
         let daemon = Self::spawn(lab, config)?;
-        daemon.wait_until("everything is up", all_up)?;
+        daemon.wait_until_up()?;
         Ok(daemon)
     }
 
@@ -48,7 +48,7 @@ impl<'a> Daemon<'a> {
     /// As [`Self::start`], another `lb` than [`binary`].
     pub fn start_binary(lab: &'a Lab, config: &str, binary: &Path) -> Result<Self> {
         let daemon = Self::spawn_binary(lab, config, &["env"], binary)?;
-        daemon.wait_until("everything is up", all_up)?;
+        daemon.wait_until_up()?;
         Ok(daemon)
     }
 
@@ -94,9 +94,31 @@ impl<'a> Daemon<'a> {
         )
     }
 
+    /// Waits until every virtual server and every real server is up, and returns the status.
+    ///
+    /// # Errors
+    /// As [`Self::wait_until`].
+    pub fn wait_until_up(&self) -> Result<Value> {
+        self.wait_until("everything is up", all_up)
+    }
+
     /// Its process id.
     pub fn pid(&self) -> i32 {
         self.process.pid().as_raw()
+    }
+
+    /// A line of what the kernel says of its memory, such as `RssAnon`, in megabytes (proc_pid_status(5)).
+    pub fn memory(&self, key: &str) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find(|line| line.starts_with(key));
+        let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
+        let kilobytes: u64 = kilobytes.with_context(|| format!("no {key}"))?.parse()?;
+        Ok(kilobytes / 1000)
+    }
+
+    /// How many files and sockets it has open.
+    pub fn open_files(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
     }
 
     /// CPU time that all of its threads have taken.

@@ -25,6 +25,7 @@ mod echo_responder;
 mod http_client;
 mod http_server;
 mod https_server;
+pub mod interrupt;
 mod lab;
 mod namespace;
 mod packet_socket;

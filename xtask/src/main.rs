@@ -5,10 +5,10 @@ mod build;
 mod build_ebpf;
 mod build_layout_variant;
 mod compiler;
-mod demo;
 mod dist;
 mod fuzz;
 mod host;
+mod lab;
 mod lint;
 mod process;
 mod setup;
@@ -48,6 +48,12 @@ enum Command {
     },
     /// Build, then measure what the balancer takes for a packet, or something else (needs root)
     Bench(bench::Options),
+    /// Build, then let one thing after the other go wrong while real clients go on for an hour (needs root)
+    Soak {
+        /// Options of the soak: --minutes N, --seed N
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<OsString>,
+    },
     /// Look for inputs that break something: frames, configurations, requests
     Fuzz(fuzz::Options),
     /// Build, then make a Debian package: target/debian/lb_VERSION_ARCHITECTURE.deb
@@ -62,7 +68,8 @@ fn main() -> ExitCode {
         Command::BuildEbpf => build_ebpf::run(),
         Command::BuildLayoutVariant => build_layout_variant::run(),
         Command::Build => build::run(),
-        Command::Demo { options } => demo::run(&options),
+        Command::Demo { options } => lab::run("demo", &options),
+        Command::Soak { options } => lab::run("soak", &options),
         Command::Test { filter, harness } => test::run(filter.as_deref(), &harness),
         Command::Bench(options) => bench::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt, HashSet};
 use lb_common::session::tick;
-use nix::time::{ClockId, clock_gettime};
+use nix::time::ClockId;
 
 use crate::{
     config::Config,
     control::{Desired, Platform, Reconciler, desired::Unbound, sweep::Sweep},
-    dataplane::Sizes,
+    dataplane::{Sizes, clock},
 };
 
 /// Sessions, from the daemon's side.
@@ -140,8 +140,7 @@ const fn may_have_sessions(sweep: &Sweep, since: u64) -> bool {
 
 /// The time that packets see, in ticks.
 pub fn now() -> u32 {
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).expect("the kernel has this clock");
-    tick(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+    tick(clock::monotonic(ClockId::CLOCK_MONOTONIC_COARSE))
 }
 
 #[cfg(test)]

@@ -13,10 +13,7 @@ use data_encoding::HEXLOWER;
 use futures::{StreamExt, future, stream};
 use ipnet::IpNet;
 use lb_common::{Address, Name, TraceEvent, TraceFilter, TraceSession, TraceVerdict, TracedPacket};
-use nix::{
-    net::if_::if_indextoname,
-    time::{ClockId, clock_gettime},
-};
+use nix::{net::if_::if_indextoname, time::ClockId};
 use tokio::{sync::oneshot, task::yield_now};
 use tracing::info;
 
@@ -27,7 +24,7 @@ use crate::{
         sessions,
         trace::{Filter, Line, Packet, Refusal},
     },
-    dataplane::{AttachError, Program, Sizes, TraceEvents, trace},
+    dataplane::{AttachError, Program, Sizes, TraceEvents, clock, trace},
 };
 
 /// Events in an item: few enough that nobody waits for it.
@@ -183,10 +180,9 @@ fn push(lines: &mut String, line: &Line<'_>) {
     lines.push('\n');
 }
 
-/// When the monotonic clock began, as the other clock says now.
+/// When the clock of packets began, as the other clock says now.
 fn booted() -> SystemTime {
-    let uptime = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("the kernel has this clock");
-    SystemTime::now() - Duration::from(uptime)
+    SystemTime::now() - Duration::from_nanos(clock::monotonic(ClockId::CLOCK_MONOTONIC))
 }
 
 fn interface_name(ifindex: u32) -> String {

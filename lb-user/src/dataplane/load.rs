@@ -23,6 +23,12 @@ pub enum LoadError {
     /// The object file or a map.
     #[error("can't load the BPF object")]
     Object(#[from] EbpfError),
+    /// A map is too large.
+    #[error("no memory for the map {map}: lower `limits`, or add memory")]
+    NoMemory {
+        /// Its name.
+        map: String,
+    },
     /// The program.
     #[error("can't load the program {name}")]
     Program {

@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path};
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfError, EbpfLoader,
     maps::{Map, MapError, MapInfo, ProgramArray},
     programs::{ProgramFd, Xdp},
 };
@@ -70,7 +70,7 @@ impl Object {
                 .map_pin_path(map.name, pins.map(map.name))
                 .map_max_entries(map.name, map.shape.max_entries);
         }
-        let ebpf = loader.load(self.bytes)?;
+        let ebpf = loader.load(self.bytes).map_err(load_error)?;
         let mut program = Program {
             ebpf,
             name: self.program,
@@ -167,6 +167,17 @@ pub(super) fn shape(path: &Path, name: &'static str) -> Result<Shape, LoadError>
     })
 }
 
+fn load_error(error: EbpfError) -> LoadError {
+    match error {
+        EbpfError::MapError(MapError::CreateError { name, io_error })
+            if io_error.kind() == io::ErrorKind::OutOfMemory =>
+        {
+            LoadError::NoMemory { map: name }
+        }
+        error => error.into(),
+    }
+}
+
 pub(super) fn map_error(name: &'static str) -> impl Fn(MapError) -> LoadError {
     move |source| LoadError::Map { name, source }
 }
@@ -174,6 +185,8 @@ pub(super) fn map_error(name: &'static str) -> impl Fn(MapError) -> LoadError {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+
+    use nix::errno::Errno;
 
     use super::*;
     use crate::dataplane::{Sizes, layout};
@@ -188,6 +201,21 @@ mod tests {
         let calls = instructions.filter(|it| it.code == CALL && it.src_reg() == OF_A_HELPER);
         let helpers = calls.map(|call| call.imm).collect();
         (object.maps.keys().cloned().collect(), helpers)
+    }
+
+    #[test]
+    fn a_map_that_memory_is_too_short_for_is_named() {
+        let create = |error| {
+            load_error(EbpfError::MapError(MapError::CreateError {
+                name: "sessions_v4".into(),
+                io_error: io::Error::from(error),
+            }))
+        };
+        assert_eq!(
+            create(Errno::ENOMEM).to_string(),
+            "no memory for the map sessions_v4: lower `limits`, or add memory"
+        );
+        assert!(matches!(create(Errno::EPERM), LoadError::Object(_)));
     }
 
     #[test]

@@ -10,12 +10,14 @@ use std::{
 use lb_tests::{Daemon, TcpClient};
 use nix::sys::signal::Signal;
 use rstest::rstest;
+use serde_json::Value;
 
 use crate::{
     session_maps::{active, members, wait_for_active},
+    sessions_cli::sessions,
     support::{
         StopAtEnd, VIP, VIP6, apply, ask_all, balance_few, counts, decapsulate, edit, few_sessions,
-        lab, open, serve_http, serve_tcp, serve_udp, tally, wait_for_state, wait_until,
+        lab, number, open, serve_http, serve_tcp, serve_udp, tally, wait_for_state, wait_until,
     },
 };
 
@@ -107,6 +109,28 @@ fn nothing_moves_while_settings_change() {
             assert_eq!(active(&lab, name).values().sum::<u64>(), count);
         }
     }
+}
+
+/// As in a container that was moved here from another machine (time_namespaces(7)).
+#[rstest]
+#[case::ahead("86400")]
+#[case::behind("-100")]
+fn sessions_are_swept_by_the_clock_of_packets(#[case] seconds: &str) {
+    let lab = lab(2);
+    let _servers = serve_tcp(&lab, &[80]);
+    let config = few_sessions(&lab, &shop("session: {on_unknown: reset}"));
+    let by = ["unshare", "--time", "--monotonic", seconds];
+    let lb = Daemon::spawn_by(&lab, &config, &by).unwrap();
+    lb.wait_until_up().unwrap();
+    let connections = open(&lab, (VIP, 80), 6);
+    let before = ask_all(&connections);
+    let swept = |status: &Value| status["session_table"]["sessions_v4"] == 6;
+    lb.wait_until("all sessions are met by the sweep", swept)
+        .unwrap();
+    for session in sessions(&lab, "") {
+        assert!(number(&session["idle_seconds"]) < 20, "{session}");
+    }
+    assert_eq!(ask_all(&connections), before);
 }
 
 #[test]

@@ -15,8 +15,6 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::process::memory;
-
 const VIPS: u8 = 100;
 /// Each kind of check, and how many real servers have it: as many HTTP requests as of the others would be more than the one
 /// thread of their HTTP server can answer.
@@ -96,8 +94,8 @@ fn cost(kind: &str, servers: u8, seconds: u64) -> Result<Cost> {
     Ok(Cost {
         user: (cpu[0] - user) / seconds,
         system: (cpu[1] - system) / seconds,
-        resident: memory(pid, "VmRSS")?,
-        anonymous: memory(pid, "RssAnon")?,
+        resident: daemon.memory("VmRSS")?,
+        anonymous: daemon.memory("RssAnon")?,
         packets,
     })
 }

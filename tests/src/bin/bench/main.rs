@@ -1,7 +1,6 @@
 //! `cargo xtask bench`: what `lb` costs and how fast it is, measured.
 
 mod health;
-mod process;
 mod reaction;
 mod reload;
 mod scale;

@@ -16,7 +16,7 @@ use aya::maps::MapData;
 use lb_tests::{Daemon, Lab};
 use nix::sys::signal::Signal;
 
-use crate::{process::memory, reload::reload};
+use crate::reload::reload;
 
 const MILLION: u32 = 1 << 20;
 const FIRST_PORT: usize = 1000;
@@ -107,7 +107,7 @@ fn start_up(lab: &Lab, load: &Load) -> Result<()> {
     let mut reloads = [2, 3, 4].map(|weight| reload(lab, &config(lab, load, weight)));
     reloads.sort_by_key(|time| time.as_ref().ok().copied());
     let [_, median, _] = reloads;
-    let (median, own, maps) = (median?, memory(daemon.pid(), "RssAnon")?, maps(lab)?);
+    let (median, own, maps) = (median?, daemon.memory("RssAnon")?, maps(lab)?);
     let Load {
         virtual_servers,
         sessions,

@@ -5,18 +5,16 @@ use std::{
     net::IpAddr,
     os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
     thread::{self, sleep},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
-use lb_tests::{Daemon, Host, Lab};
-use serde_json::Value;
-use tokio::{
-    select,
-    signal::unix::{SignalKind, signal},
+use lb_tests::{
+    Daemon, Host, Lab,
+    interrupt::{go_on_unless_interrupted, stop_on_signals},
 };
+use serde_json::Value;
 
 use crate::{
     HTTP_PORT, LAB,
@@ -29,8 +27,6 @@ const VIPS: [&str; 2] = ["10.9.1.1", "2001:db8:9:1::1"];
 const THREADS_FOR_EACH_SERVICE: usize = 2;
 /// The real server that leaves and returns.
 const TRAVELLER: &str = "web-2";
-
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// A part of the demo, and its requests.
 struct Chapter {
@@ -258,32 +254,5 @@ The lab is up. Try:
 Remove it:
   cargo xtask demo --clean",
     );
-    Ok(())
-}
-
-/// Lets Ctrl-C, SIGTERM and a terminal that closes end the demo in order, with the lab removed.
-fn stop_on_signals() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let listen = |kind| runtime.block_on(async { signal(kind) });
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut hangup = listen(SignalKind::hangup())?;
-    thread::spawn(move || {
-        runtime.block_on(async {
-            select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hangup.recv() => {}
-            }
-        });
-        INTERRUPTED.store(true, Ordering::Relaxed);
-    });
-    Ok(())
-}
-
-fn go_on_unless_interrupted() -> Result<()> {
-    ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
     Ok(())
 }
