@@ -213,6 +213,7 @@ pub fn opaque(mut value: u64) -> u64 {
     value
 }
 
+/// The value as it is.
 #[cfg(not(target_arch = "bpf"))]
 pub const fn opaque(value: u64) -> u64 {
     value
