@@ -207,14 +207,15 @@ pub fn mac_word([a, b, c, d, e, f]: [u8; 6]) -> u64 {
 /// from a later one, or check one pointer and use an equal one, and the verifier follows neither.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
-pub(crate) fn opaque(mut value: u64) -> u64 {
+pub fn opaque(mut value: u64) -> u64 {
     // SAFETY: a move. Without any instruction the kernel would refuse the line information.
     unsafe { core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack)) };
     value
 }
 
+/// The value as it is.
 #[cfg(not(target_arch = "bpf"))]
-pub(crate) const fn opaque(value: u64) -> u64 {
+pub const fn opaque(value: u64) -> u64 {
     value
 }
 

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::{
     Host, Lab,
-    process::{PATIENCE, Process},
+    process::{Process, patience},
 };
 
 /// A running `lb run`. Dropping it kills the daemon and leaves the pins in place, until the lab goes.
@@ -77,7 +77,7 @@ impl<'a> Daemon<'a> {
     /// # Errors
     /// After 20 s, and when the daemon ended: with its log and its last status.
     pub fn wait_until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         loop {
             match self.status() {
                 Ok(status) if wanted(&status) => return Ok(status),
@@ -159,7 +159,7 @@ impl Lab {
     /// As [`Lab::lb`] on any host, with `{decap}` standing for the pin path of `lb decap`.
     pub fn lb_on(&self, host: &Host, arguments: &str) -> Result<Output> {
         let mut command = Command::new("timeout");
-        command.arg(PATIENCE.as_secs().to_string()).arg(binary()?);
+        command.arg(patience().as_secs().to_string()).arg(binary()?);
         for argument in arguments.split_whitespace() {
             match argument {
                 "{config}" => command.arg(self.config_file()),

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     Host, Lab, binary, named,
-    process::{PATIENCE, Process},
+    process::{Process, patience},
 };
 
 /// A running `lb decap`. Dropping it kills the process and leaves the pins in place, until the lab goes.
@@ -56,7 +56,7 @@ impl Lab {
         let ready = |log: &str| log.matches(" decapsulating ").count();
         let before = std::fs::read_to_string(&log_file).map_or(0, |log| ready(&log));
         let process = Process::spawn(host, &mut command, log_file)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         while ready(&process.log()) == before {
             if Instant::now() > deadline || !process.is_running() {
                 bail!("lb decap does not decapsulate\n{}", process.log());

@@ -1,6 +1,7 @@
 //! A running `lb`.
 
 use std::{
+    env,
     fs::{self, File},
     path::PathBuf,
     process::{Child, Command, ExitStatus},
@@ -19,8 +20,14 @@ use nix::{
 
 use crate::Namespace;
 
-/// How long `lb` may take for anything: several rounds of health checks.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long `lb` may take for anything: several rounds of health checks. On an emulated processor all takes longer, so
+/// `LB_TEST_PATIENCE` sets other seconds.
+pub(crate) fn patience() -> Duration {
+    let seconds = env::var("LB_TEST_PATIENCE").map_or(20, |seconds| {
+        seconds.parse().expect("LB_TEST_PATIENCE is a number")
+    });
+    Duration::from_secs(seconds)
+}
 
 /// A process that logs to a file. Dropping it kills the process.
 #[derive(Debug)]
@@ -67,7 +74,7 @@ impl Process {
     }
 
     pub(crate) fn wait(mut self) -> Result<ExitStatus> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);

@@ -13,6 +13,7 @@ mod lint;
 mod process;
 mod setup;
 mod test;
+mod test_kernels;
 mod tool;
 mod workspace;
 
@@ -46,6 +47,11 @@ enum Command {
         #[arg(last = true)]
         harness: Vec<String>,
     },
+    /// Build, then load and test the programs on older kernels, in machines that QEMU emulates
+    TestKernels {
+        /// Only this one, such as 6.1
+        version: Option<String>,
+    },
     /// Build, then measure what the balancer takes for a packet, or something else (needs root)
     Bench(bench::Options),
     /// Build, then let one thing after the other go wrong while real clients go on for an hour (needs root)
@@ -71,6 +77,7 @@ fn main() -> ExitCode {
         Command::Demo { options } => lab::run("demo", &options),
         Command::Soak { options } => lab::run("soak", &options),
         Command::Test { filter, harness } => test::run(filter.as_deref(), &harness),
+        Command::TestKernels { version } => test_kernels::run(version.as_deref()),
         Command::Bench(options) => bench::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Dist => dist::run(),

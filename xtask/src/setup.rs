@@ -77,7 +77,15 @@ fn install_compiler() -> Result<Compiler> {
 /// # Errors
 /// apt-get fails.
 pub fn lab_programs() -> Result<()> {
-    let missing: Vec<_> = LAB_PROGRAMS
+    programs("the lab", &LAB_PROGRAMS)
+}
+
+/// Installs those of these programs (each with its Debian package) that are missing, or says what to install.
+///
+/// # Errors
+/// apt-get fails.
+pub fn programs(purpose: &str, needed: &[(&str, &'static str)]) -> Result<()> {
+    let missing: Vec<_> = needed
         .iter()
         .filter(|(program, _)| host::find_program(program).is_none())
         .map(|&(_, package)| package)
@@ -89,7 +97,7 @@ pub fn lab_programs() -> Result<()> {
         return host::install_packages(&missing);
     }
     println!(
-        "the lab needs more programs; on Debian as root: apt-get install {}",
+        "{purpose} needs more programs; on Debian as root: apt-get install {}",
         missing.join(" ")
     );
     Ok(())

@@ -57,7 +57,7 @@ use crate::{
         response_time::AllResponseTimes,
         slow_start::SlowStarts,
     },
-    dataplane::{CounterMaps, Pins, Program, Sizes, attach, load},
+    dataplane::{CounterMaps, Pins, Program, Sizes, attach, kernel, load},
     doctor,
     health::{StartError, SteeredThread},
     metrics::Endpoint,
@@ -77,6 +77,7 @@ pub async fn run(config_path: &Path) -> Result<()> {
     let config_bytes = config_file::read(config_path)?;
     let config = Config::from_bytes(&config_path.display().to_string(), &config_bytes)?;
     privileges::require("lb run", &privileges::DAEMON)?;
+    kernel::require()?;
     let mut claim = Pins::new(&config.pin_path).claim()?;
     let steered = SteeredThread::start();
     // Threads have those of the one that makes them: the next ones are made below.

@@ -6,6 +6,7 @@ mod batch;
 pub mod clock;
 pub mod counters;
 pub mod former;
+pub mod kernel;
 pub mod layout;
 pub mod load;
 pub mod object;

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use self::{interface::Decapsulator, pins::NamespacePins};
 use crate::{
     config::Interface,
-    dataplane::pins::Claim,
+    dataplane::{kernel, pins::Claim},
     net::{self, View},
     privileges,
 };
@@ -39,6 +39,7 @@ pub struct Options {
 /// Runs until SIGTERM or SIGINT, which leave decapsulation in place.
 pub async fn run(options: &Options) -> Result<()> {
     require_privileges()?;
+    kernel::require()?;
     privileges::keep_for_start(&privileges::PROGRAMS)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use aya::util::KernelVersion;
-
 use super::{Finding, host::setting};
+use crate::dataplane::{
+    SteeringPrograms,
+    kernel::{self, TooOld},
+};
 
 const SUBJECT: &str = "kernel";
 
@@ -12,8 +14,9 @@ const SUBJECT: &str = "kernel";
 #[derive(Clone, Debug)]
 pub struct Kernel {
     release: String,
-    /// The last of those that matter which it is not older than.
-    version: Option<(u8, u8)>,
+    too_old: Option<TooOld>,
+    /// Links of tc programs, which checks by the data path need.
+    has_tcx: bool,
     has_btf: bool,
     /// Programs are translated for the processor, not interpreted. Only the first network namespace has the setting.
     jit: Option<u8>,
@@ -24,12 +27,10 @@ pub struct Kernel {
 impl Kernel {
     /// Asks this host.
     pub fn ask() -> Self {
-        let is_at_least = |&(major, minor): &(u8, u8)| {
-            KernelVersion::current().is_ok_and(|it| it >= KernelVersion::new(major, minor, 0))
-        };
         Self {
             release: setting("kernel/osrelease").unwrap_or_default(),
-            version: [XDP_BUFFERS, TCX].into_iter().rfind(is_at_least),
+            too_old: kernel::require().err(),
+            has_tcx: SteeringPrograms::require_kernel().is_ok(),
             has_btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
             jit: setting("net/core/bpf_jit_enable"),
             jit_harden: setting("net/core/bpf_jit_harden"),
@@ -37,29 +38,21 @@ impl Kernel {
     }
 }
 
-/// The version that the balancer needs: XDP programs for packets in several buffers.
-const XDP_BUFFERS: (u8, u8) = (5, 18);
-/// The version that checks by the data path need: links of tc programs.
-const TCX: (u8, u8) = (6, 6);
-
 /// `steers`: there are health checks by the data path.
 pub fn findings(steers: bool, kernel: &Kernel) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add = |finding| findings.push(finding);
-    match kernel.version {
-        None => add(Finding::stops(
-            SUBJECT,
-            "older than Linux 5.18, which lb needs: use a newer one",
-        )),
-        Some(XDP_BUFFERS) if steers => add(Finding::stops(
+    match &kernel.too_old {
+        Some(too_old) => add(Finding::stops(SUBJECT, too_old.to_string())),
+        None if kernel.has_tcx => add(Finding::ok(SUBJECT, format!("Linux {}", kernel.release))),
+        None if steers => add(Finding::stops(
             SUBJECT,
             "older than Linux 6.6, which health checks via the VIP need: use a newer one, or give the checks `via: real`",
         )),
-        Some(XDP_BUFFERS) => add(Finding::warning(
+        None => add(Finding::warning(
             SUBJECT,
             "older than Linux 6.6: health checks via the VIP are refused, those with `via: real` are not",
         )),
-        Some(_) => add(Finding::ok(SUBJECT, format!("Linux {}", kernel.release))),
     }
     if !kernel.has_btf {
         add(Finding::stops(
@@ -91,7 +84,8 @@ mod tests {
 
     const GOOD: Kernel = Kernel {
         release: String::new(),
-        version: Some(TCX),
+        too_old: None,
+        has_tcx: true,
         has_btf: true,
         jit: Some(1),
         jit_harden: Some(0),
@@ -99,9 +93,9 @@ mod tests {
 
     #[rstest]
     #[case::good(GOOD, true, &[Ok])]
-    #[case::ancient(Kernel { version: None, ..GOOD }, false, &[Stops])]
-    #[case::old(Kernel { version: Some(XDP_BUFFERS), ..GOOD }, false, &[Warning])]
-    #[case::too_old_for_checks(Kernel { version: Some(XDP_BUFFERS), ..GOOD }, true, &[Stops])]
+    #[case::ancient(Kernel { too_old: Some(TooOld(Vec::new())), ..GOOD }, false, &[Stops])]
+    #[case::old(Kernel { has_tcx: false, ..GOOD }, false, &[Warning])]
+    #[case::too_old_for_checks(Kernel { has_tcx: false, ..GOOD }, true, &[Stops])]
     #[case::without_btf(Kernel { has_btf: false, ..GOOD }, true, &[Ok, Stops])]
     #[case::without_jit(Kernel { jit: Some(0), ..GOOD }, true, &[Ok, Warning])]
     #[case::hardened(Kernel { jit_harden: Some(2), ..GOOD }, true, &[Ok, Warning])]

@@ -12,6 +12,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lb_common::{TraceEvent, TraceFilter, TraceRecord, TraceVerdict};
+use lb_ebpf::frame::opaque;
 
 /// Bytes of events that wait to be read.
 const RING: usize = 4 << 20;
@@ -48,10 +49,12 @@ fn begin(context: *mut xdp_md) -> Option<()> {
     }
     // SAFETY: a plain helper call.
     let length = unsafe { bpf_xdp_get_buff_len(context) };
-    let captured = length.min(filter.snap.into());
-    if captured == 0 || captured > TraceEvent::MOST_BYTES as u64 {
+    // One less, and not compared with 0, by which the verifier of Linux 6.1 learns nothing.
+    let last = opaque(length.min(filter.snap.into()).wrapping_sub(1));
+    if last >= TraceEvent::MOST_BYTES as u64 {
         return None;
     }
+    let captured = last + 1;
     let bytes = bytes.as_mut_ptr().cast();
     // SAFETY: there is room for so many bytes.
     if unsafe { bpf_xdp_load_bytes(context, 0, bytes, captured as u32) } != 0 {

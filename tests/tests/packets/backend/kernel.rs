@@ -81,7 +81,8 @@ impl Kernel {
         let pins = Pins::new(&place.pin_path);
         pins.create().expect("a BPF file system");
         let sizes = fixture::sizes(config);
-        let mut loaded = load::load(&pins, &sizes).unwrap_or_else(|error| panic!("{error}"));
+        let mut loaded = load::load(&pins, &sizes)
+            .unwrap_or_else(|error| panic!("{:#}", anyhow::Error::from(error)));
         let error_budget = loaded.balancer.take_map("error_budget");
         let reconciler = fixture::reconcile(loaded.tables, loaded.counters, config);
         Self {
