@@ -224,7 +224,7 @@ pub const fn opaque(value: u64) -> u64 {
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 fn distance(start: *mut u8, end: *mut u8) -> u64 {
-    let mut distance = end as u64;
+    let (start, mut distance) = (start as u64, end as u64);
     // SAFETY: a subtraction.
     unsafe {
         core::arch::asm!("{0} -= {1}", inout(reg) distance, in(reg) start, options(pure, nomem, nostack));

@@ -42,19 +42,13 @@ impl Packet for SocketBuffer<'_> {
             BPF_F_ADJ_ROOM_ENCAP_L3_IPV6
         };
         // SAFETY: as in `adjust_tail`.
-        unsafe {
-            bpf_skb_adjust_room(
-                self.0.skb.skb,
-                -bytes,
-                BPF_ADJ_ROOM_MAC as u32,
-                outer.into(),
-            ) == 0
-        }
+        unsafe { bpf_skb_adjust_room(self.0.skb.skb, -bytes, BPF_ADJ_ROOM_MAC, outer.into()) == 0 }
     }
 
     #[inline(always)]
     fn ingress_ifindex(&self) -> u32 {
-        // SAFETY: a field of the context.
-        unsafe { (*self.0.skb.skb).ifindex }
+        let context = self.0.skb.skb;
+        // SAFETY: a field of it. Where the packet is on its way in, its interface is the one that it came in by.
+        unsafe { (*context).ifindex }
     }
 }

@@ -25,7 +25,7 @@ impl Host for Maps {
     #[inline(always)]
     fn has_address(&self, address: AddressWords) -> bool {
         // SAFETY: the value is not read.
-        unsafe { LOCAL_ADDRESSES.get(&Address::from_words(address)) }.is_some()
+        unsafe { LOCAL_ADDRESSES.get(Address::from_words(address)) }.is_some()
     }
 
     #[inline(always)]

@@ -40,7 +40,7 @@ impl Checks for Host {
     #[inline(always)]
     fn are_sent_to(&self, vip: AddressWords) -> bool {
         // SAFETY: the value is not read.
-        unsafe { CHECKED_VIPS.get(&Address::from_words(vip)) }.is_some()
+        unsafe { CHECKED_VIPS.get(Address::from_words(vip)) }.is_some()
     }
 
     #[inline(always)]
