@@ -56,7 +56,7 @@ const KERNELS: [Kernel; 3] = [
     },
 ];
 
-/// Builds the tests and runs them on each kernel whose version begins with `filter`.
+/// Builds the tests and runs them on each kernel, or on that of the version `filter`.
 ///
 /// # Errors
 /// Something can't be installed or built; or on a kernel something fails, which the console tells.

@@ -146,19 +146,17 @@ fn a_daemon_of_another_user_does_with_ambient_capabilities() {
     let lab = lab(1);
     let _servers = serve_http(&lab, &[80]);
     let capabilities = "+bpf,+perfmon,+net_admin,+net_raw,+sys_admin";
-    let by = [
-        "setpriv",
-        &format!("--reuid={NOBODY}"),
-        &format!("--regid={NOBODY}"),
-        "--clear-groups",
-        &format!("--inh-caps={capabilities}"),
-        &format!("--ambient-caps={capabilities}"),
-    ];
-    // What a unit's RuntimeDirectory= and ExecStartPre=+ are for.
-    for directory in [lab.directory(), lab.pin_path()] {
-        fs::create_dir_all(&directory).unwrap();
-        chown(&directory, Some(NOBODY), Some(NOBODY)).unwrap();
-    }
+    // What a unit's RuntimeDirectory= and ExecStartPre=+ are for. The host's BPF file system may be root's alone.
+    fs::create_dir_all(lab.directory()).unwrap();
+    chown(&lab.directory(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let pins = lab.pin_path();
+    let pins = pins.display();
+    let before = format!(
+        "mount -t bpf -o mode=0711 bpf /sys/fs/bpf && mkdir {pins} && chown {NOBODY}:{NOBODY} {pins} && \
+         exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups \
+         --inh-caps={capabilities} --ambient-caps={capabilities} \"$@\""
+    );
+    let by = ["unshare", "--mount", "sh", "-c", &before, "sh"];
     let lb = Daemon::spawn_by(&lab, &lab.config(CHECKED), &by).unwrap();
     lb.wait_until("it is up", |status| {
         status["virtual_servers"][0]["state"] == "up"
