@@ -148,7 +148,7 @@ fn a_daemon_of_another_user_does_with_ambient_capabilities() {
     let capabilities = "+bpf,+perfmon,+net_admin,+net_raw,+sys_admin";
     // What a unit's RuntimeDirectory= and ExecStartPre=+ are for. The host's BPF file system may be root's alone.
     fs::create_dir_all(lab.directory()).unwrap();
-    chown(&lab.directory(), Some(NOBODY), Some(NOBODY)).unwrap();
+    chown(lab.directory(), Some(NOBODY), Some(NOBODY)).unwrap();
     let pins = lab.pin_path();
     let pins = pins.display();
     let before = format!(
