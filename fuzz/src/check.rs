@@ -214,7 +214,7 @@ pub fn active_sessions(tables: &Tables) {
             if slot.state.is_active() {
                 let virtual_server = tables.virtual_servers.get(slot.state.virtual_server());
                 let binding = virtual_server.first_binding + slot.state.binding();
-                found[tables.bindings.get(binding).counters as usize] += 1;
+                found[tables.bindings.get(binding).counters_index() as usize] += 1;
             }
         });
     }

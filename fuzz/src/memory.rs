@@ -268,7 +268,7 @@ impl Tables for Maps {
         entry(&self.reconciler.tables().port_ranges, index)
     }
 
-    fn virtual_server(&self, index: u32) -> Option<&VirtualServer> {
+    fn virtual_server(&self, &index: &u32) -> Option<&VirtualServer> {
         entry(&self.reconciler.tables().virtual_servers, index)
     }
 
@@ -280,7 +280,7 @@ impl Tables for Maps {
         entry(&self.reconciler.tables().bindings, index)
     }
 
-    fn real_server(&self, index: u32) -> Option<&RealServer> {
+    fn real_server(&self, &index: &u32) -> Option<&RealServer> {
         entry(&self.reconciler.tables().real_servers, index)
     }
 
@@ -317,7 +317,7 @@ impl State for Maps {
         self.add(Counter::Drop(reason.name()), 1, 0, 0);
     }
 
-    fn count(&self, virtual_server: u32, binding_counters: u32, bytes: u64) {
+    fn count(&self, &virtual_server: &u32, binding_counters: u32, bytes: u64) {
         self.add(Counter::VirtualServer(virtual_server), 1, bytes, 0);
         self.add(Counter::Binding(binding_counters), 1, bytes, 0);
     }

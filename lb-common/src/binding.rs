@@ -10,9 +10,9 @@ use bytemuck::{Pod, Zeroable};
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Binding {
-    /// Index in `real_servers`, 0 if there is none, with [`Self::DOWN`] or [`Self::DRAINING`] added.
+    /// Index in `real_servers`; 0 if there is none. As it is, because a packet looks up what lies at this address.
     pub real_server: u32,
-    /// Index in `binding_counters` and `active_sessions`.
+    /// Index in `binding_counters` and `active_sessions`, with [`Self::DOWN`] or [`Self::DRAINING`] added.
     pub counters: u32,
 }
 
@@ -22,22 +22,34 @@ impl Binding {
     /// It keeps its sessions and gets no new ones.
     pub const DRAINING: u32 = 1 << 30;
 
-    /// Index in `real_servers`; 0 is none.
+    /// Index in `binding_counters` and `active_sessions`.
     #[inline(always)]
-    pub const fn index(self) -> u32 {
-        self.real_server & !(Self::DOWN | Self::DRAINING)
+    pub const fn counters_index(self) -> u32 {
+        self.counters & !(Self::DOWN | Self::DRAINING)
+    }
+
+    /// [`Self::DOWN`], [`Self::DRAINING`].
+    #[inline(always)]
+    pub const fn flags(self) -> u32 {
+        self.counters & (Self::DOWN | Self::DRAINING)
+    }
+
+    /// Whether sessions must leave it.
+    #[inline(always)]
+    pub const fn is_down(self) -> bool {
+        self.counters & Self::DOWN != 0
     }
 
     /// Whether sessions may stay.
     #[inline(always)]
     pub const fn keeps_sessions(self) -> bool {
-        self.real_server & Self::DOWN == 0 && self.index() != 0
+        self.real_server != 0 && !self.is_down()
     }
 
     /// Whether new sessions may come.
     #[inline(always)]
     pub const fn takes_sessions(self) -> bool {
-        self.real_server & Self::DRAINING == 0 && self.keeps_sessions()
+        self.counters & Self::DRAINING == 0 && self.keeps_sessions()
     }
 }
 
@@ -47,9 +59,9 @@ mod tests {
 
     #[test]
     fn a_binding_tells_who_may_come_and_stay() {
-        let binding = |real_server| Binding {
+        let binding = |real_server, flags| Binding {
             real_server,
-            counters: 1,
+            counters: 1 | flags,
         };
         for (flags, keeps, takes) in [
             (0, true, true),
@@ -57,13 +69,13 @@ mod tests {
             (Binding::DOWN, false, false),
             (Binding::DOWN | Binding::DRAINING, false, false),
         ] {
-            let binding = binding(7 | flags);
-            assert_eq!(binding.index(), 7);
+            let binding = binding(7, flags);
+            assert_eq!((binding.counters_index(), binding.flags()), (1, flags));
             assert_eq!(
                 (binding.keeps_sessions(), binding.takes_sessions()),
                 (keeps, takes)
             );
         }
-        assert!(!binding(0).keeps_sessions());
+        assert!(!binding(0, 0).keeps_sessions());
     }
 }

@@ -36,8 +36,10 @@ pub struct RealServer {
     pub outer_source_spread: u32,
     /// The largest IP packet, outer header included, that the way to the server carries; in bytes.
     pub mtu: u32,
+    /// Bytes of the outer header: 0, [`OUTER_V4`] or [`OUTER_V6`].
+    pub outer_header: u32,
     /// Zeros, up to the end of the cache line.
-    pub reserved: [u8; 8],
+    pub reserved: [u8; 4],
     /// Its name in the configuration. No packet reads it.
     pub name: Name,
 }
@@ -54,7 +56,7 @@ impl RealServer {
     /// while [`crate::VirtualServer::forward`] changes may find the entry that was, or the one that will be.
     #[inline(always)]
     pub fn has_outer_header(&self) -> bool {
-        self.outer_source.words() != [0, 0]
+        self.outer_header != 0
     }
 }
 

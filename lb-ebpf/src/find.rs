@@ -8,18 +8,15 @@ use lb_common::{
 
 use crate::{parse::Flow, tables::Tables};
 
-/// The virtual server of a flow, and its id.
+/// The virtual server of a flow.
 #[inline(always)]
-pub fn virtual_server<'t>(
-    tables: &'t impl Tables,
-    flow: &Flow,
-) -> Option<(u32, &'t VirtualServer)> {
+pub fn virtual_server<'t>(tables: &'t impl Tables, flow: &Flow) -> Option<&'t VirtualServer> {
     let directory = tables.control()?.directory.load();
     if let Some(found) = by_exact_port(tables, directory, flow) {
         return Some(found);
     }
     let id = by_range_or_any(tables, vip_in(tables, directory, flow.destination)?, flow)?;
-    Some((id, tables.virtual_server(id)?))
+    tables.virtual_server(id)
 }
 
 /// As [`virtual_server`], by the exact port alone.
@@ -28,7 +25,7 @@ pub fn by_exact_port<'t>(
     tables: &'t impl Tables,
     directory: Directory,
     flow: &Flow,
-) -> Option<(u32, &'t VirtualServer)> {
+) -> Option<&'t VirtualServer> {
     let id = find(
         tables,
         directory,
@@ -36,7 +33,7 @@ pub fn by_exact_port<'t>(
         flow.protocol,
         flow.destination_port,
     )?;
-    Some((id, tables.virtual_server(id)?))
+    tables.virtual_server(id)
 }
 
 /// The VIP with this address.
@@ -48,22 +45,22 @@ pub fn vip(tables: &impl Tables, address: AddressWords) -> Option<&Vip> {
 /// As [`vip`], in this directory.
 #[inline(always)]
 pub fn vip_in(tables: &impl Tables, directory: Directory, address: AddressWords) -> Option<&Vip> {
-    tables.vip(find(tables, directory, address, 0, 0)?)
+    tables.vip(*find(tables, directory, address, 0, 0)?)
 }
 
 /// The id that a key of the directory leads to.
 #[inline(always)]
-fn find(
-    tables: &impl Tables,
+fn find<'t>(
+    tables: &'t impl Tables,
     directory: Directory,
     address: AddressWords,
     protocol: u8,
     port: u16,
-) -> Option<u32> {
+) -> Option<&'t u32> {
     let [first, second] = directory.buckets(address, protocol, port);
-    let in_bucket = |bucket: &VipBucket| {
+    let in_bucket = |bucket: &'t VipBucket| {
         let holds = |slot: &&VipSlot| slot.holds(address, protocol, port);
-        bucket.slots.iter().find(holds).map(|slot| slot.id)
+        bucket.slots.iter().find(holds).map(|slot| &slot.id)
     };
     let bucket = tables.vip_bucket(first)?;
     match in_bucket(bucket) {
@@ -73,17 +70,17 @@ fn find(
 }
 
 #[inline(always)]
-fn by_range_or_any(tables: &impl Tables, vip: &Vip, flow: &Flow) -> Option<u32> {
+fn by_range_or_any<'t>(tables: &'t impl Tables, vip: &'t Vip, flow: &Flow) -> Option<&'t u32> {
     let ports = match flow.protocol {
         protocol::TCP => &vip.tcp,
         _ => &vip.udp,
     };
-    by_range(tables, ports, flow.destination_port).or((ports.any != 0).then_some(ports.any))
+    by_range(tables, ports, flow.destination_port).or((ports.any != 0).then_some(&ports.any))
 }
 
 /// Binary search. There are at most 2^16 - 1 ranges, of one port each.
 #[inline(always)]
-fn by_range(tables: &impl Tables, ports: &VipPorts, port: u16) -> Option<u32> {
+fn by_range<'t>(tables: &'t impl Tables, ports: &VipPorts, port: u16) -> Option<&'t u32> {
     const MOST_STEPS: usize = 16;
     let (mut low, mut high) = (0, ports.ranges);
     for _ in 0..MOST_STEPS {
@@ -97,7 +94,7 @@ fn by_range(tables: &impl Tables, ports: &VipPorts, port: u16) -> Option<u32> {
         } else if port > range.last {
             low = middle + 1;
         } else {
-            return Some(range.virtual_server);
+            return Some(&range.virtual_server);
         }
     }
     None

@@ -4,8 +4,8 @@ use lb_common::{DropReason, RealServer};
 
 use crate::{
     Choice, Verdict, encapsulate,
-    frame::{Frame, Packet},
-    parse::{ETHERNET, IPV4, IPV6, IpPacket},
+    frame::{Packet, View},
+    parse::{ETHERNET, IpPacket},
     tables::State,
     too_big,
 };
@@ -23,26 +23,14 @@ pub fn forward(
     if fits(ip, server) {
         send(packet, tables, ip, choice, hash)
     } else {
-        too_big::answer(packet, tables, ip, server.mtu - outer_header(server) as u32)
+        too_big::answer(packet, tables, ip, server.mtu - server.outer_header)
     }
 }
 
 /// Whether the way to a server carries a packet, with its outer header.
 #[inline(always)]
 pub fn fits(ip: &IpPacket, server: &RealServer) -> bool {
-    ip.length + outer_header(server) as u32 <= server.mtu
-}
-
-/// Length of the outer header of packets to a server.
-#[inline(always)]
-fn outer_header(server: &RealServer) -> usize {
-    if !server.has_outer_header() {
-        0
-    } else if server.address.is_ipv4() {
-        IPV4
-    } else {
-        IPV6
-    }
+    ip.length + server.outer_header <= server.mtu
 }
 
 /// Forwards a packet that fits.
@@ -55,13 +43,22 @@ pub fn send(
     hash: u64,
 ) -> Verdict {
     let server = choice.real_server;
-    if server.has_outer_header() && !encapsulate::encapsulate(packet, ip, server, hash) {
-        return Verdict::Drop(DropReason::NoHeadroom);
+    if server.has_outer_header() {
+        match encapsulate::encapsulate(packet, ip, server, hash) {
+            Some(ethernet) => readdress(ethernet, server),
+            None => return Verdict::Drop(DropReason::NoHeadroom),
+        }
+    } else {
+        match packet.frame().view() {
+            Some(ethernet) => readdress(ethernet, server),
+            None => return Verdict::Pass,
+        }
     }
-    if readdress(packet.frame(), server).is_none() {
-        return Verdict::Pass;
-    }
-    tables.count(choice.id, choice.counters, ip.end() as u64);
+    tables.count(
+        &choice.virtual_server.id,
+        choice.binding.counters_index(),
+        ip.end() as u64,
+    );
     if server.ifindex == packet.ingress_ifindex() {
         Verdict::Transmit
     } else {
@@ -71,10 +68,8 @@ pub fn send(
 
 /// The frame goes on to the real server, or to the router in between, from us. For L2 DSR this is all.
 #[inline(always)]
-pub(crate) fn readdress(frame: Frame<'_>, server: &RealServer) -> Option<()> {
-    let header = frame.view::<ETHERNET>()?;
+pub(crate) fn readdress(ethernet: View<'_, ETHERNET>, server: &RealServer) {
     let (first, rest) = server.macs();
-    header.set_u64::<0>(first);
-    header.set_u32::<8>(rest);
-    Some(())
+    ethernet.set_u64::<0>(first);
+    ethernet.set_u32::<8>(rest);
 }

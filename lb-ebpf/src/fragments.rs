@@ -55,16 +55,14 @@ pub fn follow<'t>(
         return Err(Refusal::Pass);
     }
     tables
-        .virtual_server(first.virtual_server)
+        .virtual_server(&first.virtual_server)
         // It may be gone meanwhile.
         .filter(|virtual_server| virtual_server.protocol != 0)
         .inspect(|virtual_server| {
             trace::virtual_server(tables, virtual_server);
             trace::session(tables, TraceSession::FirstFragment);
         })
-        .and_then(|virtual_server| {
-            Choice::new(tables, first.virtual_server, virtual_server, first.binding)
-        })
+        .and_then(|virtual_server| Choice::new(tables, virtual_server, first.binding))
         .ok_or(Refusal::Drop(DropReason::NoRealServer))
 }
 

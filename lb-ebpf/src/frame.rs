@@ -91,6 +91,26 @@ impl<'packet> Frame<'packet> {
         })
     }
 
+    /// The first `N` bytes and the `M` bytes behind them, if there are as many.
+    #[inline(always)]
+    pub fn views<const N: usize, const M: usize>(
+        self,
+    ) -> Option<(View<'packet, N>, View<'packet, M>)> {
+        let behind = self.start.wrapping_add(N);
+        if self.start.wrapping_add(N + M) > self.end {
+            return None;
+        }
+        let first = View {
+            start: self.start,
+            packet: PhantomData,
+        };
+        let second = View {
+            start: behind,
+            packet: PhantomData,
+        };
+        Some((first, second))
+    }
+
     /// What follows the first `bytes`, if there are as many.
     #[inline(always)]
     pub fn skip(self, bytes: usize) -> Option<Self> {

@@ -37,7 +37,7 @@ pub mod tables;
 pub mod too_big;
 pub mod trace;
 
-use lb_common::{DropReason, RealServer, VirtualServer};
+use lb_common::{Binding, DropReason, RealServer, VirtualServer};
 
 use self::parse::{Fragment, IpPacket, Parsed};
 pub use self::{
@@ -71,16 +71,12 @@ pub enum Refusal {
 
 /// Where a packet goes.
 pub struct Choice<'tables> {
-    /// The virtual server's id.
-    pub id: u32,
     /// The virtual server.
     pub virtual_server: &'tables VirtualServer,
-    /// Index in `binding_counters`.
-    pub counters: u32,
+    /// The binding.
+    pub binding: &'tables Binding,
     /// The real server.
     pub real_server: &'tables RealServer,
-    /// Whether sessions may stay there.
-    pub keeps_sessions: bool,
 }
 
 /// What becomes of a packet.
@@ -160,7 +156,7 @@ fn choose<'t>(
     ip: &IpPacket,
     hash: u64,
 ) -> Result<Choice<'t>, Refusal> {
-    let Some((id, virtual_server)) = find::virtual_server(tables, &ip.flow) else {
+    let Some(virtual_server) = find::virtual_server(tables, &ip.flow) else {
         fragments::remember_passed(packet, tables, ip);
         trace::passed(packet, tables, ip);
         return Err(Refusal::Pass);
@@ -173,9 +169,9 @@ fn choose<'t>(
     if protect::is_martian(&ip.flow) {
         return Err(Refusal::Drop(DropReason::MartianSource));
     }
-    let binding = session::binding(tables, ip, hash, id, virtual_server)?;
-    fragments::remember(tables, ip, id, binding);
-    Choice::new(tables, id, virtual_server, binding).ok_or(Refusal::Drop(DropReason::NoRealServer))
+    let binding = session::binding(tables, ip, hash, virtual_server)?;
+    fragments::remember(tables, ip, virtual_server.id, binding);
+    Choice::new(tables, virtual_server, binding).ok_or(Refusal::Drop(DropReason::NoRealServer))
 }
 
 impl<'tables> Choice<'tables> {
@@ -183,20 +179,17 @@ impl<'tables> Choice<'tables> {
     #[inline(always)]
     pub fn new(
         tables: &'tables impl Tables,
-        id: u32,
         virtual_server: &'tables VirtualServer,
         binding: u32,
     ) -> Option<Self> {
         let binding = tables.binding(virtual_server.first_binding + binding)?;
-        if binding.index() == 0 {
+        if binding.real_server == 0 {
             return None;
         }
         Some(Self {
-            id,
             virtual_server,
-            counters: binding.counters,
-            keeps_sessions: binding.keeps_sessions(),
-            real_server: tables.real_server(binding.index())?,
+            binding,
+            real_server: tables.real_server(&binding.real_server)?,
         })
     }
 }

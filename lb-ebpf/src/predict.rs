@@ -18,17 +18,17 @@ pub fn binding(
     tables: &impl State,
     flow: &Flow,
     hash: u64,
-    id: u32,
     virtual_server: &VirtualServer,
 ) -> Option<u32> {
     if virtual_server.sticky_timeout == 0 {
-        return predicted(tables, flow, hash, id, virtual_server);
+        return predicted(tables, flow, hash, virtual_server);
     }
+    let id = virtual_server.id;
     if let Some(binding) = tables.sticky_binding(flow, id) {
         trace::sticky(tables);
         return Some(binding);
     }
-    let binding = predicted(tables, flow, hash, id, virtual_server)?;
+    let binding = predicted(tables, flow, hash, virtual_server)?;
     Some(tables.sticky_stay(flow, id, binding))
 }
 
@@ -48,7 +48,6 @@ fn predicted(
     tables: &impl State,
     flow: &Flow,
     hash: u64,
-    id: u32,
     virtual_server: &VirtualServer,
 ) -> Option<u32> {
     const ROUND_ROBIN: u8 = Predictor::RoundRobin as u8;
@@ -56,8 +55,8 @@ fn predicted(
     const RESPONSE_TIME: u8 = Predictor::ResponseTime as u8;
 
     match virtual_server.predictor {
-        ROUND_ROBIN | RESPONSE_TIME => by_turn(tables, id, virtual_server.order.load()),
-        LEAST_CONNECTION => least_connections(tables, id, virtual_server.order.load()),
+        ROUND_ROBIN | RESPONSE_TIME => by_turn(tables, virtual_server),
+        LEAST_CONNECTION => least_connections(tables, virtual_server),
         _ => {
             let table = table_of_new(virtual_server);
             slot_in(tables, table, flow, hash, virtual_server)?.binding()
@@ -128,11 +127,12 @@ fn slot_of(tables: &impl Tables, table: PredictorTable, hash: u64) -> Option<Tab
 
 /// The next one in the order of the round robin, on whatever CPU.
 #[inline(always)]
-fn by_turn(tables: &impl State, id: u32, order: PredictorTable) -> Option<u32> {
+fn by_turn(tables: &impl State, virtual_server: &VirtualServer) -> Option<u32> {
+    let order = virtual_server.order.load();
     if order.slots == 0 {
         return None;
     }
-    let turn = atomic::fetch_add(tables.turns(id)?, 1);
+    let turn = atomic::fetch_add(tables.turns(virtual_server.id)?, 1);
     in_slot(tables, order, (turn % u64::from(order.slots)) as u32)?.binding()
 }
 
@@ -145,9 +145,10 @@ fn in_slot(tables: &impl Tables, table: PredictorTable, index: u32) -> Option<Ta
 /// The candidate that would have the fewest active sessions in relation to its weight, with one more. Equal ones take
 /// turns.
 #[inline(always)]
-fn least_connections(tables: &impl State, id: u32, candidates: PredictorTable) -> Option<u32> {
+fn least_connections(tables: &impl State, virtual_server: &VirtualServer) -> Option<u32> {
+    let candidates = virtual_server.order.load();
     let count = candidates.slots / Candidate::SLOTS as u32;
-    let turn = atomic::fetch_add(tables.turns(id)?, 1);
+    let turn = atomic::fetch_add(tables.turns(virtual_server.id)?, 1);
     // Without a panic where the compiler can't see that there are candidates.
     let first = turn.checked_rem(count.into())? as u32;
     // What is compared is sessions / weight, by products. Weight 0 is none yet: anything is less.

@@ -33,9 +33,9 @@ pub fn binding(
     tables: &impl State,
     ip: &IpPacket,
     hash: u64,
-    id: u32,
     virtual_server: &VirtualServer,
 ) -> Result<u32, Refusal> {
+    let id = virtual_server.id;
     let by_hash = || predict::by_hash(tables, &ip.flow, hash, virtual_server).ok_or(NONE_IS_UP);
     if let Some(binding) = by_table_alone(tables, &ip.flow, hash, virtual_server) {
         return binding.ok_or(NONE_IS_UP);
@@ -57,7 +57,7 @@ pub fn binding(
         Step::Keep { phase, are_full } => (phase, are_full),
     };
     let binding = match phase {
-        Phase::Opening => predict::binding(tables, &ip.flow, hash, id, virtual_server),
+        Phase::Opening => predict::binding(tables, &ip.flow, hash, virtual_server),
         _ => predict::by_hash(tables, &ip.flow, hash, virtual_server),
     };
     let binding = binding.ok_or(NONE_IS_UP)?;
@@ -148,7 +148,7 @@ impl Step {
     }
 }
 
-/// The session of a packet in mid-stream, if it is in the first of its buckets.
+/// The session of a packet in mid-stream.
 #[inline(always)]
 pub fn peek<'t>(
     tables: &'t impl State,
@@ -158,12 +158,20 @@ pub fn peek<'t>(
 ) -> Option<Found<'t>> {
     if ip.flow.is_ipv4() {
         let key = key_v4(ip);
-        let [first, _] = tables::bucket_indexes(control, &key, salt(ip), |them| them.sessions_v4);
-        session_table::peek(tables.sessions_v4(first)?, &key, id)
+        let [first, second] =
+            tables::bucket_indexes(control, &key, salt(ip), |them| them.sessions_v4);
+        match session_table::peek(tables.sessions_v4(first)?, &key, id) {
+            None => session_table::peek(tables.sessions_v4(second)?, &key, id),
+            found => found,
+        }
     } else {
         let key = key_v6(ip);
-        let [first, _] = tables::bucket_indexes(control, &key, salt(ip), |them| them.sessions_v6);
-        session_table::peek(tables.sessions_v6(first)?, &key, id)
+        let [first, second] =
+            tables::bucket_indexes(control, &key, salt(ip), |them| them.sessions_v6);
+        match session_table::peek(tables.sessions_v6(first)?, &key, id) {
+            None => session_table::peek(tables.sessions_v6(second)?, &key, id),
+            found => found,
+        }
     }
 }
 
@@ -251,7 +259,6 @@ pub fn begin(
     tables: &impl State,
     control: &Control,
     ip: &IpPacket,
-    id: u32,
     virtual_server: &VirtualServer,
     beginning: &Beginning<'_>,
 ) -> Option<u32> {
@@ -261,10 +268,14 @@ pub fn begin(
     let packet = Packet {
         signal: Signal::Begin,
         virtual_server,
-        id,
         now: session::tick(tables.now_by(&control.clock)),
     };
-    let session = Session::new(id, beginning.binding, Phase::Opening, packet.now);
+    let session = Session::new(
+        virtual_server.id,
+        beginning.binding,
+        Phase::Opening,
+        packet.now,
+    );
     let Beginning { indexes, place, .. } = beginning;
     let recorded = if ip.flow.is_ipv4() {
         let buckets = at_v4(tables, *indexes)?;
@@ -356,7 +367,7 @@ fn salt(ip: &IpPacket) -> u64 {
 /// As [`salt`], of a packet for this virtual server.
 #[inline(always)]
 fn salt_of(tables: &impl State, id: u32) -> Option<u64> {
-    Some(tables.virtual_server(id)?.session_salt())
+    Some(tables.virtual_server(&id)?.session_salt())
 }
 
 #[inline(always)]
@@ -455,8 +466,6 @@ impl Signal {
 struct Packet<'tables> {
     signal: Signal,
     virtual_server: &'tables VirtualServer,
-    /// The virtual server's id.
-    id: u32,
     /// In ticks.
     now: u32,
 }
@@ -466,8 +475,7 @@ impl<'tables> Packet<'tables> {
     fn new(tables: &'tables impl State, ip: &IpPacket, id: u32) -> Option<Self> {
         Some(Self {
             signal: Signal::of(ip),
-            virtual_server: tables.virtual_server(id)?,
-            id,
+            virtual_server: tables.virtual_server(&id)?,
             now: session::tick(tables.now()),
         })
     }
@@ -588,13 +596,13 @@ impl<'tables> Packet<'tables> {
         key: &SessionKey<N>,
         session: Session,
     ) -> Option<u32> {
-        let Some(found) = session_table::find(buckets, key, self.id) else {
+        let Some(found) = session_table::find(buckets, key, self.virtual_server.id) else {
             let recorded = session_table::record(buckets, key, session, self.now)?;
             return Some(self.recorded(tables, recorded, session));
         };
         let before = if !self.belongs_to(found.state) {
             let before = found.change(|before| session.with_version_after(before))?;
-            self.began(tables, session, Some(self.id));
+            self.began(tables, session, Some(self.virtual_server.id));
             before
         } else if self.binding(tables, found.state)?.keeps_sessions() {
             // Another CPU has recorded it meanwhile.
@@ -616,7 +624,7 @@ impl<'tables> Packet<'tables> {
     #[inline(always)]
     fn recorded(&self, tables: &impl State, recorded: Recorded, session: Session) -> u32 {
         if recorded.created {
-            self.began(tables, session, Some(self.id));
+            self.began(tables, session, Some(self.virtual_server.id));
         }
         if recorded.replaced.is_session() {
             evicted(tables, recorded.replaced, self.now);
@@ -624,7 +632,7 @@ impl<'tables> Packet<'tables> {
         if recorded.duplicate.is_session()
             && let Some(binding) = self.binding(tables, recorded.duplicate)
         {
-            tables.count_sessions(Some(self.id), binding.counters, -1);
+            tables.count_sessions(Some(self.virtual_server.id), binding.counters_index(), -1);
             ended(tables, recorded.duplicate);
         }
         recorded.session.binding()
@@ -641,7 +649,7 @@ impl<'tables> Packet<'tables> {
     #[inline(always)]
     fn began(&self, tables: &impl State, session: Session, virtual_server: Option<u32>) {
         if let Some(binding) = self.binding(tables, session) {
-            tables.count_sessions(virtual_server, binding.counters, 1);
+            tables.count_sessions(virtual_server, binding.counters_index(), 1);
             if session.is_active() {
                 add_active(tables, binding, 1);
             }
@@ -652,7 +660,7 @@ impl<'tables> Packet<'tables> {
 /// Counts a session that made room for another one, of any virtual server.
 #[inline(always)]
 fn evicted(tables: &impl State, session: Session, now: u32) {
-    if let Some(virtual_server) = tables.virtual_server(session.virtual_server())
+    if let Some(virtual_server) = tables.virtual_server(&session.virtual_server())
         && !session.is_expired(virtual_server.protocol, virtual_server.idle_timeout, now)
     {
         tables.count_session_event(SessionEvent::Evicted);
@@ -678,7 +686,7 @@ fn ended(tables: &impl State, session: Session) {
 #[inline(always)]
 fn add_active_of(tables: &impl State, session: Session, sessions: i64) {
     if session.is_active()
-        && let Some(virtual_server) = tables.virtual_server(session.virtual_server())
+        && let Some(virtual_server) = tables.virtual_server(&session.virtual_server())
         && let Some(&binding) = tables.binding(virtual_server.first_binding + session.binding())
     {
         add_active(tables, binding, sessions);
@@ -687,7 +695,7 @@ fn add_active_of(tables: &impl State, session: Session, sessions: i64) {
 
 #[inline(always)]
 fn add_active(tables: &impl State, binding: Binding, sessions: i64) {
-    if let Some(active) = tables.active_sessions(binding.counters) {
+    if let Some(active) = tables.active_sessions(binding.counters_index()) {
         atomic::fetch_add(active, sessions as u64);
     }
 }

@@ -45,7 +45,7 @@ enum Way<'tables> {
 fn follow(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket) -> Option<Verdict> {
     let control = tables.control()?;
     let directory = control.directory.load();
-    let Some((id, virtual_server)) = find::by_exact_port(tables, directory, &ip.flow) else {
+    let Some(virtual_server) = find::by_exact_port(tables, directory, &ip.flow) else {
         let vip = find::vip_in(tables, directory, ip.flow.destination);
         return vip.is_none().then_some(Verdict::Pass);
     };
@@ -61,7 +61,7 @@ fn follow(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket) -> Optio
             virtual_server,
         )?),
         None if ip.tcp_flags & (FIN | RST) != 0 => return None,
-        None => match session::peek(tables, control, ip, id) {
+        None => match session::peek(tables, control, ip, virtual_server.id) {
             Some(session) => Way::Session(session),
             None => Way::New(session::beginning(
                 tables,
@@ -82,12 +82,12 @@ fn follow(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket) -> Optio
         Way::Table(binding) | Way::New(Beginning { binding, .. }) => binding,
         Way::Session(ref session) => session::follow(tables, control, session, virtual_server)?,
     };
-    let choice = Choice::new(tables, id, virtual_server, binding)?;
-    if !choice.keeps_sessions || !forward::fits(ip, choice.real_server) {
+    let choice = Choice::new(tables, virtual_server, binding)?;
+    if choice.binding.is_down() || !forward::fits(ip, choice.real_server) {
         return None;
     }
     if let Way::New(beginning) = way
-        && session::begin(tables, control, ip, id, virtual_server, &beginning)? != binding
+        && session::begin(tables, control, ip, virtual_server, &beginning)? != binding
     {
         return None;
     }

@@ -42,13 +42,14 @@ pub fn path(frame: Frame<'_>) -> Option<u32> {
 /// Makes a frame what the balancer makes of those to this real server. `None`: it can't be sent.
 #[inline(always)]
 pub fn steer(packet: &mut impl Packet, server: &RealServer) -> Option<()> {
-    if server.has_outer_header() {
+    let ethernet = if server.has_outer_header() {
         let ip = parse::ip_packet(packet.frame())?;
-        if !encapsulate::encapsulate(packet, &ip, server, ip.flow.hash()) {
-            return None;
-        }
-    }
-    forward::readdress(packet.frame(), server)
+        encapsulate::encapsulate(packet, &ip, server, ip.flow.hash())?
+    } else {
+        packet.frame().view()?
+    };
+    forward::readdress(ethernet, server);
+    Some(())
 }
 
 /// Whether a frame answers a check: a packet from a VIP, or an ICMP error about one to it.

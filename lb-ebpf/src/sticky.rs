@@ -17,7 +17,7 @@ use crate::{
 #[inline(always)]
 pub fn binding(tables: &impl State, flow: &Flow, id: u32) -> Option<u32> {
     let now = session::tick(tables.now());
-    let virtual_server = tables.virtual_server(id)?;
+    let virtual_server = tables.virtual_server(&id)?;
     let client = prefix(flow, virtual_server.sticky_prefix);
     let found = if flow.is_ipv4() {
         let key = SessionKey::v4(client, 0, 0);
@@ -43,7 +43,7 @@ pub fn binding(tables: &impl State, flow: &Flow, id: u32) -> Option<u32> {
 #[inline(always)]
 pub fn stay(tables: &impl State, flow: &Flow, id: u32, binding: u32) -> u32 {
     let now = session::tick(tables.now());
-    let Some(virtual_server) = tables.virtual_server(id) else {
+    let Some(virtual_server) = tables.virtual_server(&id) else {
         return binding;
     };
     let client = prefix(flow, virtual_server.sticky_prefix);

@@ -21,6 +21,9 @@ pub type BucketV4 = Bucket<{ SLOTS * (V4 + 1) }>;
 pub type BucketV6 = Bucket<{ SLOTS * (V6 + 1) }>;
 
 /// The maps, in the kernel; plain arrays, on the host. `None` is an index past a table's end.
+///
+/// Where an index lies in another entry it is given by its address: the kernel's lookup reads it from memory anyway, and
+/// what was just stored on the stack is read later than what has been there for long.
 pub trait Tables {
     /// The only entry of `control`.
     fn control(&self) -> Option<&Control>;
@@ -31,13 +34,13 @@ pub trait Tables {
     /// An entry of `port_ranges`.
     fn port_range(&self, index: u32) -> Option<&PortRange>;
     /// An entry of `virtual_servers`.
-    fn virtual_server(&self, index: u32) -> Option<&VirtualServer>;
+    fn virtual_server(&self, index: &u32) -> Option<&VirtualServer>;
     /// An entry of `predictor_tables`.
     fn table_block(&self, index: u32) -> Option<&TableBlock>;
     /// An entry of `bindings`.
     fn binding(&self, index: u32) -> Option<&Binding>;
     /// An entry of `real_servers`.
-    fn real_server(&self, index: u32) -> Option<&RealServer>;
+    fn real_server(&self, index: &u32) -> Option<&RealServer>;
     /// An entry of `interfaces`.
     fn interface(&self, index: u32) -> Option<&Interface>;
 }
@@ -65,7 +68,7 @@ pub trait State: Tables {
     /// Counts a dropped packet.
     fn count_drop(&self, reason: DropReason);
     /// Counts a forwarded packet, for a virtual server and for one of its bindings.
-    fn count(&self, virtual_server: u32, binding_counters: u32, bytes: u64);
+    fn count(&self, virtual_server: &u32, binding_counters: u32, bytes: u64);
     /// An entry of `sessions_v4`.
     fn sessions_v4(&self, index: u32) -> Option<&BucketV4>;
     /// An entry of `sessions_v6`.

@@ -2,6 +2,7 @@ extern crate std;
 use core::net::Ipv4Addr;
 use std::{vec, vec::Vec};
 
+use bytemuck::Zeroable;
 use lb_common::{Address, Control, PortRange};
 use proptest::prelude::*;
 use rstest::rstest;
@@ -75,7 +76,12 @@ fn tables() -> Arrays {
             },
         ],
         port_ranges: vec![range(0, 65_535, 9), range(8000, 8100, 2), range(53, 54, 4)],
-        virtual_servers: vec![bytemuck::Zeroable::zeroed(); 6],
+        virtual_servers: (0..6)
+            .map(|id| VirtualServer {
+                id,
+                ..VirtualServer::zeroed()
+            })
+            .collect(),
         ..Arrays::default()
     };
     insert(&mut tables, 0, 0, 1, 0);
@@ -103,7 +109,7 @@ fn exact_ports_come_before_ranges_and_ranges_before_any(
 ) {
     let tables = tables();
     let found = virtual_server(&tables, &flow(VIP, protocol, port));
-    assert_eq!(found.map(|(id, _)| id), expected);
+    assert_eq!(found.map(|virtual_server| virtual_server.id), expected);
 }
 
 #[test]
@@ -137,7 +143,7 @@ fn found(ranges: &[PortRange], port: u16) -> Option<u32> {
         ranges: ranges.len() as u32,
         any: 0,
     };
-    by_range(&tables, &ports, port)
+    by_range(&tables, &ports, port).copied()
 }
 
 #[test]
@@ -155,7 +161,7 @@ fn a_range_for_each_port_is_searched_to_the_end() {
         any: 0,
     };
     for port in 1..=65_535 {
-        assert_eq!(by_range(&tables, &ports, port), Some(port.into()));
+        assert_eq!(by_range(&tables, &ports, port), Some(&port.into()));
     }
     assert_eq!(by_range(&tables, &ports, 0), None);
 }

@@ -29,7 +29,7 @@ impl Tables for Arrays {
     fn port_range(&self, index: u32) -> Option<&PortRange> {
         self.port_ranges.get(index as usize)
     }
-    fn virtual_server(&self, index: u32) -> Option<&VirtualServer> {
+    fn virtual_server(&self, &index: &u32) -> Option<&VirtualServer> {
         self.virtual_servers.get(index as usize)
     }
     fn table_block(&self, index: u32) -> Option<&TableBlock> {
@@ -38,7 +38,7 @@ impl Tables for Arrays {
     fn binding(&self, _: u32) -> Option<&Binding> {
         None
     }
-    fn real_server(&self, _: u32) -> Option<&RealServer> {
+    fn real_server(&self, _: &u32) -> Option<&RealServer> {
         None
     }
     fn interface(&self, _: u32) -> Option<&Interface> {

@@ -157,7 +157,8 @@ pub struct Link {
 }
 
 impl Link {
-    const fn outer_header(&self) -> u32 {
+    /// Bytes of the outer header.
+    pub const fn outer_header(&self) -> u32 {
         match self.outer_source {
             None => 0,
             Some(IpNet::V4(_)) => OUTER_V4,

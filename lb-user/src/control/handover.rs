@@ -105,9 +105,9 @@ impl<'maps> Handover<'maps> {
                 let &(id, entry) = now.get(&identity(&entry_then))?;
                 let members = members(tables, &entry);
                 let successor = |(offset_then, binding): (u32, lb_common::Binding)| {
-                    let RealServer { name, .. } = former.real_servers.get(binding.index());
+                    let RealServer { name, .. } = former.real_servers.get(binding.real_server);
                     let &(offset, counters) = members.get(&name)?;
-                    let counters_then = binding.counters;
+                    let counters_then = binding.counters_index();
                     Some((
                         offset_then,
                         Member {
@@ -248,10 +248,10 @@ impl<'maps> Handover<'maps> {
 fn members(tables: &Tables, entry: &VirtualServer) -> HashMap<Name, (u32, u32)> {
     (0..entry.binding_capacity)
         .map(|offset| (offset, tables.bindings.get(entry.first_binding + offset)))
-        .filter(|(_, binding)| binding.index() != 0)
+        .filter(|(_, binding)| binding.real_server != 0)
         .map(|(offset, binding)| {
-            let RealServer { name, .. } = tables.real_servers.get(binding.index());
-            (name, (offset, binding.counters))
+            let RealServer { name, .. } = tables.real_servers.get(binding.real_server);
+            (name, (offset, binding.counters_index()))
         })
         .collect()
 }
@@ -357,7 +357,7 @@ impl<'maps> Pass<'_, 'maps> {
         let tables = self.handover.tables;
         let entry = tables.virtual_servers.get(state.virtual_server());
         let binding = tables.bindings.get(entry.first_binding + state.binding());
-        let active: &AtomicU64 = &tables.sessions.active.words(binding.counters)[0];
+        let active: &AtomicU64 = &tables.sessions.active.words(binding.counters_index())[0];
         active.fetch_add(change.cast_unsigned(), Ordering::Relaxed);
     }
 }

@@ -907,7 +907,7 @@ impl State {
         let mut members = BTreeMap::new();
         for (index, offset) in (bindings.first..bindings.first + bindings.capacity).zip(0..) {
             let binding = tables.bindings.get(index);
-            let index = binding.index();
+            let index = binding.real_server;
             if index == 0 || index >= tables.real_servers.len() {
                 continue;
             }
@@ -915,7 +915,7 @@ impl State {
             let Some(name) = real_server.name.as_str().filter(|name| !name.is_empty()) else {
                 continue;
             };
-            if !free.binding_counters.reserve(binding.counters, 1) {
+            if !free.binding_counters.reserve(binding.counters_index(), 1) {
                 continue;
             }
             if free.real_servers.reserve(index, 1) {
@@ -925,9 +925,9 @@ impl State {
                 name.to_owned(),
                 MemberSlot {
                     offset,
-                    counters: binding.counters,
+                    counters: binding.counters_index(),
                     entry: Some((real_server, index)),
-                    flags: binding.real_server & !index,
+                    flags: binding.flags(),
                     is_given_up: false,
                 },
             );
@@ -977,8 +977,8 @@ impl Slot {
 impl MemberSlot {
     fn binding(&self) -> Binding {
         Binding {
-            real_server: self.entry.map_or(0, |(_, index)| index) | self.flags,
-            counters: self.counters,
+            real_server: self.entry.map_or(0, |(_, index)| index),
+            counters: self.counters | self.flags,
         }
     }
 }
@@ -1012,6 +1012,7 @@ pub fn real_server(server: &str, address: IpAddr, link: &Link) -> RealServer {
             .map_or(Address::zeroed(), |network| network.network().into()),
         outer_source_spread: link.outer_source.map_or(0, spread),
         mtu: link.mtu,
+        outer_header: link.outer_header(),
         name: name(server),
         ..RealServer::zeroed()
     }
@@ -1066,6 +1067,7 @@ fn entry(server: &str, wanted: &desired::VirtualServer, slot: &Slot) -> VirtualS
         on_change: u8::from(session.mode == SessionMode::OnChange),
         binding_capacity: slot.bindings.capacity,
         vip: Address::from(wanted.vip),
+        id: slot.id,
         name: name(server),
         ..VirtualServer::zeroed()
     }

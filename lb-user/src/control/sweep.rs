@@ -162,7 +162,7 @@ pub fn is_over(session: State, virtual_server: &VirtualServer, now: u32) -> bool
 /// The index of the counters of a session's binding.
 fn counters(tables: &Tables, virtual_server: &VirtualServer, session: State) -> Option<u32> {
     let binding = virtual_server.first_binding + session.binding();
-    (binding < tables.bindings.len()).then(|| tables.bindings.get(binding).counters)
+    (binding < tables.bindings.len()).then(|| tables.bindings.get(binding).counters_index())
 }
 
 /// The virtual server with this id, if there is one.

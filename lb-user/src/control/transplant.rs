@@ -44,21 +44,20 @@ pub fn transplant(
             capacity => ranges.allocate(capacity).ok_or_else(no_room)?,
         };
         for &(offset, binding) in &members {
-            let real_server = match real_servers.get(&binding.index()) {
+            let real_server = match real_servers.get(&binding.real_server) {
                 Some(&index) => index,
                 None => {
                     let free = free_real_servers.allocate(1);
                     let index = free.ok_or(ReconcileError::RealServers)?;
-                    let entry = former.real_servers.get(binding.index());
+                    let entry = former.real_servers.get(binding.real_server);
                     tables.real_servers.set(index, entry);
-                    real_servers.insert(binding.index(), index);
+                    real_servers.insert(binding.real_server, index);
                     index
                 }
             };
-            let flags = binding.real_server & !binding.index();
             let moved = Binding {
-                real_server: real_server | flags,
-                counters: counters.allocate(1).ok_or_else(no_room)?,
+                real_server,
+                counters: counters.allocate(1).ok_or_else(no_room)? | binding.flags(),
             };
             tables.bindings.set(first_binding + offset, moved);
         }
@@ -77,6 +76,7 @@ pub fn transplant(
             first_binding,
             table,
             order,
+            id,
             ..entry
         };
         tables.virtual_servers.set(id, moved);

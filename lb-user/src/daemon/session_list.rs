@@ -127,7 +127,9 @@ impl Listed {
         }
         let bindings = entry.first_binding..entry.first_binding + entry.binding_capacity;
         let real_server = |index| {
-            let real_server = tables.real_servers.get(tables.bindings.get(index).index());
+            let real_server = tables
+                .real_servers
+                .get(tables.bindings.get(index).real_server);
             let name = real_server.name.as_str().filter(|name| !name.is_empty())?;
             let address = real_server.address.into();
             let is_wanted = filter.wants_real_server(name, address);

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use aya::maps::{HashMap, Map, MapData, MapType, PerCpuArray};
-use bytemuck::{AnyBitPattern, Pod};
+use bytemuck::{AnyBitPattern, Pod, Zeroable};
 use lb_common::{
     Binding, BucketV4, BucketV6, Control, Datagram, FirstFragment, Interface, LAYOUT, RealServer,
     SessionKey, TableBlock, VirtualServer, session::State,
@@ -20,7 +20,7 @@ use super::{
 };
 
 #[cfg(feature = "layout-variant")]
-mod layout_2;
+mod layout_3;
 
 /// How the entries of a layout become those of today. Of other maps all layouts have the same entries.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,7 @@ pub struct Layout {
     number: u32,
     virtual_servers: Entry<VirtualServer>,
     real_servers: Entry<RealServer>,
+    bindings: Entry<Binding>,
     /// The word of a session or a sticky client.
     state: fn(u64) -> State,
 }
@@ -36,12 +37,17 @@ pub struct Layout {
 /// Every layout that is known.
 const LAYOUTS: &[Layout] = &[
     TODAY,
+    #[cfg(not(feature = "layout-variant"))]
+    LAYOUT_2,
     // What has got a meaning since then was zero: a byte of virtual servers, and a bit of slots. Keys lay in other buckets
     // of the directory, which is built anew.
     #[cfg(not(feature = "layout-variant"))]
-    Layout { number: 1, ..TODAY },
+    Layout {
+        number: 1,
+        ..LAYOUT_2
+    },
     #[cfg(feature = "layout-variant")]
-    layout_2::LAYOUT_2,
+    layout_3::LAYOUT_3,
 ];
 
 /// That of this version.
@@ -49,8 +55,36 @@ const TODAY: Layout = Layout {
     number: LAYOUT,
     virtual_servers: Entry::of::<VirtualServer>(),
     real_servers: Entry::of::<RealServer>(),
+    bindings: Entry::of::<Binding>(),
     state: State,
 };
+
+/// A virtual server's own index was not in its entry, nor the length of the outer header in that of a real server; both are
+/// written anew.
+#[cfg(not(feature = "layout-variant"))]
+const LAYOUT_2: Layout = Layout {
+    number: 2,
+    bindings: Entry::of::<FlaggedServer>(),
+    ..TODAY
+};
+
+/// A binding that had its flags at its real server.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct FlaggedServer {
+    real_server: u32,
+    counters: u32,
+}
+
+impl From<FlaggedServer> for Binding {
+    fn from(then: FlaggedServer) -> Self {
+        let flags = then.real_server & (Self::DOWN | Self::DRAINING);
+        Self {
+            real_server: then.real_server & !flags,
+            counters: then.counters | flags,
+        }
+    }
+}
 
 /// How a map's entries in a layout become those of today.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +114,7 @@ pub struct Former {
     /// As the map of this name.
     pub predictor_tables: Array<TableBlock>,
     /// As the map of this name.
-    pub bindings: Array<Binding>,
+    pub bindings: Entries<Binding>,
     /// As the map of this name.
     pub real_servers: Entries<RealServer>,
     /// As the map of this name.
@@ -152,7 +186,7 @@ impl Former {
         Ok(Some(Self {
             virtual_servers: Entries::open(pins, "virtual_servers", &layout.virtual_servers)?,
             predictor_tables: array(pins, "predictor_tables")?,
-            bindings: array(pins, "bindings")?,
+            bindings: Entries::open(pins, "bindings", &layout.bindings)?,
             real_servers: Entries::open(pins, "real_servers", &layout.real_servers)?,
             interfaces: array(pins, "interfaces")?,
             sessions_v4: FormerTable::open(pins, "sessions_v4", layout)?,
@@ -184,7 +218,7 @@ impl Former {
                 let index = first_binding + offset;
                 (index < self.bindings.len()).then(|| (offset, self.bindings.get(index)))
             })
-            .filter(|(_, binding)| (1..self.real_servers.len()).contains(&binding.index()))
+            .filter(|(_, binding)| (1..self.real_servers.len()).contains(&binding.real_server))
     }
 }
 

@@ -34,13 +34,13 @@ pub fn members(lab: &Lab, virtual_server: &str) -> BTreeMap<String, Member> {
         map(lab, "binding_counters", Map::PerCpuArray);
     (0..virtual_server.binding_capacity)
         .map(|offset| bindings.get(virtual_server.first_binding + offset))
-        .filter(|binding| binding.index() != 0)
+        .filter(|binding| binding.real_server != 0)
         .map(|binding| {
-            let name = real_servers.get(binding.index()).name;
-            let counters = counters.get(&binding.counters, 0).unwrap();
+            let name = real_servers.get(binding.real_server).name;
+            let counters = counters.get(&binding.counters_index(), 0).unwrap();
             let sessions = |words: &[u64; _]| bytemuck::cast::<_, Counters>(*words).sessions;
             let member = Member {
-                active: active.get(binding.counters),
+                active: active.get(binding.counters_index()),
                 total: counters.iter().map(sessions).sum(),
                 drains: binding.real_server & Binding::DRAINING != 0,
             };

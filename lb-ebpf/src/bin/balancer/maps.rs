@@ -5,7 +5,7 @@ use core::{ffi::c_void, sync::atomic::AtomicU64};
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, LruHashMap, PerCpuArray},
-    helpers::{bpf_jiffies64, bpf_loop},
+    helpers::{bpf_jiffies64, bpf_loop, bpf_map_lookup_elem},
     macros::btf_map,
 };
 use lb_common::{
@@ -97,8 +97,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn virtual_server(&self, index: u32) -> Option<&VirtualServer> {
-        VIRTUAL_SERVERS.get(index)
+    fn virtual_server(&self, index: &u32) -> Option<&VirtualServer> {
+        get(&VIRTUAL_SERVERS, index)
     }
 
     #[inline(always)]
@@ -112,8 +112,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn real_server(&self, index: u32) -> Option<&RealServer> {
-        REAL_SERVERS.get(index)
+    fn real_server(&self, index: &u32) -> Option<&RealServer> {
+        get(&REAL_SERVERS, index)
     }
 
     #[inline(always)]
@@ -164,8 +164,8 @@ impl State for Maps {
     }
 
     #[inline(always)]
-    fn count(&self, virtual_server: u32, binding_counters: u32, bytes: u64) {
-        add(VIRTUAL_SERVER_COUNTERS.get_ptr_mut(virtual_server), bytes);
+    fn count(&self, virtual_server: &u32, binding_counters: u32, bytes: u64) {
+        add(look_up(&VIRTUAL_SERVER_COUNTERS, virtual_server), bytes);
         add(BINDING_COUNTERS.get_ptr_mut(binding_counters), bytes);
     }
 
@@ -270,6 +270,25 @@ impl State for Maps {
     fn repeat(&self, times: u32, step: impl FnMut(u32)) {
         repeat(times, step);
     }
+}
+
+/// An entry of an array, by the address of its index.
+#[inline(always)]
+fn get<T, const M: usize, const F: usize>(
+    array: &'static Array<T, M, F>,
+    index: &u32,
+) -> Option<&'static T> {
+    // SAFETY: the array has entries of this type, which stay.
+    look_up(array, index).map(|entry: *mut T| unsafe { &*entry })
+}
+
+/// Where the kernel's lookup says that an entry is.
+#[inline(always)]
+fn look_up<M, T>(map: &'static M, key: &u32) -> Option<*mut T> {
+    let map = core::ptr::from_ref(map).cast_mut().cast();
+    // SAFETY: a map, and a key as its entries have.
+    let entry = unsafe { bpf_map_lookup_elem(map, core::ptr::from_ref(key).cast()) };
+    (!entry.is_null()).then_some(entry.cast())
 }
 
 /// No binding.

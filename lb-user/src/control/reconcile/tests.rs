@@ -116,7 +116,7 @@ fn contents(tables: &Tables) -> Vec<Vec<u8>> {
     // No packet reads the counters of a member that it can't be sent to.
     let bindings = (0..tables.bindings.len())
         .map(|index| tables.bindings.get(index))
-        .map(|binding| match binding.index() {
+        .map(|binding| match binding.real_server {
             0 => Binding::zeroed(),
             _ => binding,
         });
@@ -332,8 +332,7 @@ proptest! {
         let in_flight: Vec<_> = flows
             .iter()
             .map(|flow| {
-                let (id, entry) = find::virtual_server(&reconciler.tables, flow)?;
-                Some((id, *entry))
+                find::virtual_server(&reconciler.tables, flow).copied()
             })
             .collect();
         each_step(&reconciler, &after, |tables| {
@@ -342,7 +341,7 @@ proptest! {
                 let either = now == *old || now == *new;
                 let moving = gives_up_port(&before, &after, old, new) && name(&now) == name(old);
                 prop_assert!(either || moving, "{:?}: {:?}, from {:?} to {:?}", flow, now, old, new);
-                let Some((id, entry)) = in_flight else {
+                let Some(entry) = in_flight else {
                     continue;
                 };
                 // It has read where the table is; and, or not yet, where the bindings are. By which hash it
@@ -350,7 +349,7 @@ proptest! {
                 let later = VirtualServer {
                     table: entry.table,
                     predictor: entry.predictor,
-                    ..tables.virtual_servers.get(*id)
+                    ..tables.virtual_servers.get(entry.id)
                 };
                 for entry in [entry, &later] {
                     let chosen = choose(tables, entry, flow);

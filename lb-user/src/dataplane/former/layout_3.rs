@@ -1,15 +1,16 @@
-//! Layout 2, as the layout for the tests of upgrades has to know it.
+//! Layout 3, as the layout for the tests of upgrades has to know it.
 
 use bytemuck::{Pod, Zeroable};
-use lb_common::{Name, RealServer, VirtualServer, session::State};
+use lb_common::{Binding, Name, RealServer, VirtualServer, session::State};
 
 use super::{Entry, Layout};
 
 /// See [`Layout`].
-pub const LAYOUT_2: Layout = Layout {
-    number: 2,
+pub const LAYOUT_3: Layout = Layout {
+    number: 3,
     virtual_servers: Entry::of::<Named<VirtualServer>>(),
     real_servers: Entry::of::<Named<RealServer>>(),
+    bindings: Entry::of::<Binding>(),
     state,
 };
 

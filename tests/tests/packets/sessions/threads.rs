@@ -119,7 +119,7 @@ fn cpus_never_mix_up_flows_and_never_lose_count() {
                 let id = reconciler.virtual_server_id(&name).expect("configured");
                 let first = tables.virtual_servers.get(id).first_binding;
                 for offset in 0..SERVERS.len() as u32 {
-                    let counters = tables.bindings.get(first + offset).counters;
+                    let counters = tables.bindings.get(first + offset).counters_index();
                     let active = tables.sessions.active(counters);
                     let left = left.get(&(id, offset)).copied().unwrap_or_default();
                     assert_eq!(active, left, "{name}, binding {offset}");

@@ -99,7 +99,7 @@ fn check_slots(reconciler: &Reconciler<Counters>) -> Result<(), TestCaseError> {
         for server in servers(reconciler, table).0 {
             let binding = entry.first_binding + server;
             let binding = reconciler.tables.bindings.get(binding);
-            prop_assert_ne!(binding.index(), 0, "binding {}", server);
+            prop_assert_ne!(binding.real_server, 0, "binding {}", server);
         }
     }
     Ok(())

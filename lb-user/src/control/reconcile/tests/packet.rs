@@ -34,7 +34,7 @@ impl lb_ebpf::Tables for Tables {
     fn port_range(&self, index: u32) -> Option<&PortRange> {
         entry_of(&self.port_ranges, index)
     }
-    fn virtual_server(&self, index: u32) -> Option<&VirtualServer> {
+    fn virtual_server(&self, &index: &u32) -> Option<&VirtualServer> {
         entry_of(&self.virtual_servers, index)
     }
     fn table_block(&self, index: u32) -> Option<&TableBlock> {
@@ -43,7 +43,7 @@ impl lb_ebpf::Tables for Tables {
     fn binding(&self, index: u32) -> Option<&Binding> {
         entry_of(&self.bindings, index)
     }
-    fn real_server(&self, index: u32) -> Option<&RealServer> {
+    fn real_server(&self, &index: &u32) -> Option<&RealServer> {
         entry_of(&self.real_servers, index)
     }
     fn interface(&self, _: u32) -> Option<&Interface> {
@@ -85,7 +85,7 @@ pub fn flows() -> Vec<Flow> {
 pub type Found = Option<(String, Option<String>)>;
 
 pub fn walk(tables: &Tables, flow: &Flow) -> Found {
-    let (_, virtual_server) = find::virtual_server(tables, flow)?;
+    let virtual_server = find::virtual_server(tables, flow)?;
     Some((
         text(virtual_server.name),
         choose(tables, virtual_server, flow),
@@ -95,7 +95,7 @@ pub fn walk(tables: &Tables, flow: &Flow) -> Found {
 /// The name of the real server that a virtual server chooses for a flow.
 pub fn choose(tables: &Tables, virtual_server: &VirtualServer, flow: &Flow) -> Option<String> {
     let binding = predict::by_hash(tables, flow, flow.hash(), virtual_server)?;
-    let choice = Choice::new(tables, 0, virtual_server, binding)?;
+    let choice = Choice::new(tables, virtual_server, binding)?;
     Some(text(choice.real_server.name))
 }
 
@@ -111,7 +111,7 @@ pub fn slots(tables: &Tables, virtual_server: &VirtualServer) -> Vec<RealServer>
             let slot = TableSlot(tables.predictor_tables.get(block).slots[slot]);
             let offset = slot.binding().unwrap();
             let binding = tables.bindings.get(virtual_server.first_binding + offset);
-            tables.real_servers.get(binding.index())
+            tables.real_servers.get(binding.real_server)
         })
         .collect()
 }
