@@ -131,7 +131,7 @@ fn find_in<'t, const N: usize, const W: usize>(
 #[inline(always)]
 fn is_nonzero(number: u64) -> u64 {
     // The sign of one of them is set, unless the number is 0.
-    opaque((number | opaque(number.wrapping_neg())) >> 63)
+    (number | opaque(number.wrapping_neg())) >> 63
 }
 
 /// The lesser of two numbers of less than 64 bits; without a branch.
@@ -300,13 +300,19 @@ impl Free {
     /// `None` if a session with this key is there.
     #[inline(always)]
     fn of<const N: usize, const W: usize>(bucket: &Bucket<W>, key: &SessionKey<N>) -> Option<Self> {
-        let (mut bits, mut others) = (0, 0);
+        // The phases, a byte each: what is not 0 carries into the uppermost bit of its byte.
+        let mut phases = 0;
         for slot in 0..SLOTS {
-            let is_free = is_nonzero(State(load(state_word(bucket, slot))).phase_bits()) ^ 1;
-            bits |= is_free << slot;
-            others += is_nonzero(is_free | difference(bucket, slot, key));
+            phases |= State(load(state_word(bucket, slot))).phase_bits() << (8 * slot);
         }
-        (others == SLOTS as u64).then_some(Self(bits))
+        let free = !(phases + 0x7f7f_7f7f) >> 7 & 0x0101_0101;
+        for slot in 0..SLOTS {
+            if difference(bucket, slot, key) == 0 && free >> (8 * slot) & 1 == 0 {
+                return None;
+            }
+        }
+        // Each product moves the bit of another byte next to the others.
+        Some(Self(free * 0x0102_0408 >> 24 & 0b1111))
     }
 
     /// The lowest of them.
