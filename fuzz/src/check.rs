@@ -223,3 +223,89 @@ pub fn active_sessions(tables: &Tables) {
         assert_eq!(counted, found, "active sessions of binding {counters}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeSet,
+        net::{Ipv4Addr, Ipv6Addr},
+    };
+
+    use super::*;
+    use crate::{packet::Segment, scenario::Service};
+    use etherparse::{Icmpv6Type, PacketBuilder};
+
+    const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 1, 0xc1];
+    const CLIENT: [u8; 4] = [10, 9, 0, 101];
+    const CLIENT6: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xc1];
+
+    /// Who asks for a VIP's MAC address, and who pings it.
+    fn questions() -> [Vec<u8>; 4] {
+        const ARP: [u8; 10] = [8, 6, 0, 1, 8, 0, 6, 4, 0, 1];
+        let v4: Ipv4Addr = VIPS[0][0].parse().expect("an address");
+        let v6: Ipv6Addr = VIPS[0][1].parse().expect("an address");
+        let (v4, v6) = (v4.octets(), v6.octets());
+        let ethernet = || PacketBuilder::ethernet2(CLIENT_MAC, LAN.mac);
+        let ipv6 = || ethernet().ipv6(CLIENT6, v6, 255);
+        let [mut solicitation, mut echo, mut echo6] = [const { Vec::new() }; 3];
+        let target = [&v6, &[1, 1][..], &CLIENT_MAC].concat();
+        let ask = ipv6().icmpv6(Icmpv6Type::NeighborSolicitation);
+        ask.write(&mut solicitation, &target).expect("a vector");
+        let ping = ethernet().ipv4(CLIENT, v4, 64).icmpv4_echo_request(1, 1);
+        ping.write(&mut echo, b"ping").expect("a vector");
+        let ping = ipv6().icmpv6_echo_request(1, 1);
+        ping.write(&mut echo6, b"ping").expect("a vector");
+        let parts = [
+            &[0xff; 6],
+            &CLIENT_MAC,
+            &ARP[..],
+            &CLIENT_MAC,
+            &CLIENT,
+            &[0; 6],
+            &v4,
+        ];
+        [parts.concat(), solicitation, echo, echo6]
+    }
+
+    /// All that is done to frames is done, in both families. Few of them do: Miri runs this, too.
+    #[test]
+    fn frames_are_answered_refused_reset_and_encapsulated_as_must_be() {
+        const SYN: u8 = 0;
+        const ACK: u8 = 1;
+        const EMPTY: u8 = 0;
+        const LONG: u8 = 6;
+        const DONT_FRAGMENT: u8 = 4;
+        // By L3 DSR, for TCP of IPv4 and of IPv6; who has no session is reset.
+        let services = &Service::at_first_vip(1, 4)[..2];
+        let mut frames = questions().to_vec();
+        for flow in 0..16 {
+            let [service, client] = [flow & 1, flow >> 1];
+            for [kind, length] in [[ACK, EMPTY], [SYN, EMPTY], [ACK, LONG]] {
+                let segment = [service, 1, client, kind, length, DONT_FRAGMENT];
+                frames.push(bytemuck::cast::<_, Segment>(segment).frame(services));
+            }
+        }
+        let mut stage = Stage::new(services);
+        let mut done = BTreeSet::new();
+        for frame in frames {
+            let is_ipv6 = frame[12..14] == [0x86, 0xdd];
+            let seen = stage.happen(&Event::Frame(&LAN, frame.clone()));
+            let seen = seen.expect("it is a frame");
+            outcome(&LAN, &frame, &seen);
+            let drop = seen.counted.keys().find_map(|counter| match counter {
+                Counter::Drop(reason) => Some(*reason),
+                _ => None,
+            });
+            let is_answer = oracle::is_answer(&seen.output);
+            done.insert((
+                is_ipv6,
+                drop.unwrap_or(if is_answer { "answer" } else { "forward" }),
+            ));
+        }
+        let all = ["answer", "forward", "too_big", "unknown_session_reset"];
+        let all = [false, true]
+            .into_iter()
+            .flat_map(|is_ipv6| all.map(|it| (is_ipv6, it)));
+        assert_eq!(done, all.collect());
+    }
+}

@@ -13,3 +13,4 @@ pub mod network;
 pub mod oracle;
 pub mod packet;
 pub mod scenario;
+pub mod steering;

@@ -142,6 +142,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "tens of thousands of hashes")]
     fn flows_spread_evenly_over_any_number_of_servers() {
         for (what, hashes) in families() {
             for bins in [3, 10, 100, 997, 65_537] {
@@ -156,6 +157,7 @@ mod tests {
 
     /// Their bins are at most twice as uneven as those of random numbers; they may be more even.
     #[test]
+    #[cfg_attr(miri, ignore = "tens of thousands of hashes")]
     fn ports_and_addresses_in_a_row_do_not_crowd() {
         let addresses: [fn(u32) -> AddressWords; 4] = [
             |vip| v4(vip),
@@ -179,6 +181,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "tens of thousands of hashes")]
     fn flows_that_differ_have_different_hashes() {
         for (what, mut hashes) in families() {
             let flows = hashes.len();
@@ -189,6 +192,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "tens of thousands of hashes")]
     fn each_input_bit_flips_each_output_bit_half_of_the_time() {
         const SAMPLES: u64 = 4096;
         let hash = |ports: u32| flow(v4(1), v4(2), (ports >> 16) as u16, ports as u16, 6);

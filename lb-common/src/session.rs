@@ -392,6 +392,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "tens of thousands of hashes")]
     fn a_session_has_two_buckets_and_each_is_as_likely() {
         const HASHES: u64 = 10_000;
         for sessions in [0, 1, 2, 10, 100] {

@@ -61,10 +61,13 @@ pub fn replace(word: &AtomicU64, current: u64, new: u64) -> bool {
 /// As in the kernel.
 #[cfg(not(target_arch = "bpf"))]
 pub fn replace(word: &AtomicU64, current: u64, new: u64) -> bool {
-    use core::sync::atomic::Ordering::SeqCst;
+    use core::sync::atomic::{Ordering::SeqCst, fence};
     #[cfg(test)]
     before_access(word, Access::Replace { current, new });
-    word.compare_exchange(current, new, SeqCst, SeqCst).is_ok()
+    let replaced = word.compare_exchange(current, new, SeqCst, SeqCst);
+    // Loads that follow are no part of the order of such exchanges, unless there is a fence.
+    fence(SeqCst);
+    replaced.is_ok()
 }
 
 /// Adds to a word: what was there before.
@@ -87,4 +90,29 @@ pub fn fetch_add(word: &AtomicU64, number: u64) -> u64 {
 #[cfg(not(target_arch = "bpf"))]
 pub fn fetch_add(word: &AtomicU64, number: u64) -> u64 {
     word.fetch_add(number, core::sync::atomic::Ordering::SeqCst)
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::thread;
+
+    use super::*;
+
+    /// Miri lets a thread see old values wherever the memory model allows that.
+    #[test]
+    fn of_two_threads_that_replace_a_word_and_then_load_the_others_one_sees_it() {
+        for _ in 0..100 {
+            let words = [AtomicU64::new(0), AtomicU64::new(0)];
+            let look = |mine: usize| {
+                assert!(replace(&words[mine], 0, 1));
+                load(&words[1 - mine])
+            };
+            let seen = thread::scope(|scope| {
+                let other = scope.spawn(|| look(0));
+                [look(1), other.join().unwrap()]
+            });
+            assert_ne!(seen, [0, 0]);
+        }
+    }
 }

@@ -325,6 +325,9 @@ pub fn ip_packet(frame: Frame<'_>) -> Option<IpPacket> {
             let header = packet.view::<IPV6>()?;
             let source = [header.u64::<8>(), header.u64::<16>()];
             let destination = [header.u64::<24>(), header.u64::<32>()];
+            if Address::words_are_ipv4(source) || Address::words_are_ipv4(destination) {
+                return None;
+            }
             let length = IPV6 as u32 + u32::from(u16::from_be(header.u16::<4>()));
             (portless(source, destination, header.u8::<6>()), length)
         }

@@ -165,7 +165,7 @@ fn words<const N: usize>(flow: u32) -> [u64; N] {
 }
 
 impl<const W: usize> Shared<W> {
-    const STEPS: u32 = 200_000;
+    const STEPS: u32 = if cfg!(miri) { 100 } else { 200_000 };
     const IDLE_TIMEOUT: u32 = 1;
 
     /// Ticks are so short that many sessions expire before they are found again, and few before they are evicted.
@@ -276,7 +276,7 @@ fn threads_work_on_a_table<const N: usize, const W: usize>(buckets: usize, flows
     assert_eq!(counted - swept, table.sessions::<N>());
     assert!(swept > 0);
     for Done { hits, .. } in done {
-        assert!(hits > Shared::<W>::STEPS / 20, "{hits} hits");
+        assert!(hits > Shared::<W>::STEPS / 50, "{hits} hits");
     }
 }
 
@@ -284,6 +284,7 @@ fn threads_work_on_a_table<const N: usize, const W: usize>(buckets: usize, flows
 #[rstest]
 // More flows than places, so that all the time some are replaced.
 #[case::a_pair_of_buckets(2, 24)]
+#[cfg_attr(miri, ignore = "as above, and takes longer")]
 #[case::many_buckets(64, 400)]
 fn threads_and_a_sweeper_never_mix_up_flows_and_never_lose_count(
     #[case] buckets: usize,

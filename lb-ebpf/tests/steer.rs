@@ -219,6 +219,16 @@ fn l3_dsr_puts_a_check_inside_an_outer_header(
     assert_eq!(inner, &frame[14..]);
 }
 
+/// It would go on as what it is not.
+#[test]
+fn l3_dsr_takes_no_ipv4_address_in_an_ipv6_header() {
+    let mut frame = tcp(HOST6, VIP6, (CHECK, 80));
+    frame[38..54].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 9, 1, 1]);
+    let mut buffer = Buffer(frame);
+    let server = server("10.9.3.11", Some(HOST));
+    assert_eq!(steer(&mut buffer, &server), None);
+}
+
 /// Source and destination, protocol and payload.
 fn outer(packet: &[u8]) -> ([IpAddr; 2], IpNumber, &[u8]) {
     if packet[0] >> 4 == 4 {

@@ -24,6 +24,8 @@ enum Target {
     Packets,
     /// Frames, to a real server that decapsulates
     Decapsulate,
+    /// Frames, to the steering of health checks
+    Steer,
     /// The loader of configuration files, and their editor
     Config,
     /// Both ends of the control socket
@@ -36,6 +38,7 @@ impl Target {
         match self {
             Self::Packets => "packets",
             Self::Decapsulate => "decapsulate",
+            Self::Steer => "steer",
             Self::Config => "config",
             Self::ControlSocket => "control_socket",
         }
@@ -45,7 +48,7 @@ impl Target {
     fn seeds(self) -> Vec<PathBuf> {
         let name = self.name();
         match self {
-            Self::Packets | Self::Decapsulate => vec![generated_seeds().join(name)],
+            Self::Packets | Self::Decapsulate | Self::Steer => vec![generated_seeds().join(name)],
             Self::Config => vec![
                 workspace::root().join("deploy/examples"),
                 workspace::root().join("fuzz/seeds").join(name),

@@ -10,6 +10,7 @@ mod fuzz;
 mod host;
 mod lab;
 mod lint;
+mod miri;
 mod process;
 mod setup;
 mod test;
@@ -62,6 +63,8 @@ enum Command {
     },
     /// Look for inputs that break something: frames, configurations, requests
     Fuzz(fuzz::Options),
+    /// Run the packet logic's tests by Miri, which sees undefined behaviour (needs rustup's nightly)
+    Miri,
     /// Build, then make a Debian package: target/debian/lb_VERSION_ARCHITECTURE.deb
     Dist,
     /// Check format, clippy, licences and sources of dependencies, documentation
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Command::TestKernels { version } => test_kernels::run(version.as_deref()),
         Command::Bench(options) => bench::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Miri => miri::run(),
         Command::Dist => dist::run(),
         Command::Lint => lint::run(),
     };

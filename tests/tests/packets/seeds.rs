@@ -6,12 +6,19 @@ use std::{
     path::Path,
 };
 
+use etherparse::IcmpEchoHeader;
+use lb_common::health::PORTS;
 use lb_fuzz::{
     network::Port,
     scenario::{Event, Scenario, Service, Stage},
+    steering::ECHO_IDENTIFIER,
 };
 
-use crate::cases;
+use crate::{
+    cases,
+    fixture::NEAR,
+    frames::{Flow, Icmp, Segment},
+};
 
 /// A frame of the table with those before it, for each.
 fn arrivals() -> impl Iterator<Item = Vec<(&'static Port, Vec<u8>)>> {
@@ -44,6 +51,28 @@ pub fn capsules() -> Vec<Vec<u8>> {
     capsules
 }
 
+/// Frames that the steering of checks meets: questions to a VIP, answers to them, and errors about them.
+fn checks() -> impl Iterator<Item = Vec<u8>> {
+    Flow::all().flat_map(|flow| {
+        let mut question = Segment::to(flow, &NEAR, NEAR.port());
+        question.source_port = *PORTS.start();
+        let router = question
+            .reversed()
+            .with(|it| it.source = flow.family.router());
+        let header = IcmpEchoHeader {
+            id: ECHO_IDENTIFIER,
+            seq: 1,
+        };
+        let ping = Icmp::echo_reply(flow.family, header);
+        [
+            question.frame(),
+            question.reversed().frame(),
+            router.icmp(&Icmp::too_big(flow.family, 1400), &question.packet()),
+            question.reversed().icmp(&ping, b"ping"),
+        ]
+    })
+}
+
 /// No test: it makes what `cargo xtask fuzz` begins with, each input a file named after its content.
 #[test]
 #[ignore = "cargo xtask fuzz runs it"]
@@ -71,4 +100,10 @@ fn write() {
     });
     write("packets", scenarios.collect());
     write("decapsulate", capsules().into_iter().step_by(16).collect());
+    write(
+        "steer",
+        checks()
+            .map(|frame| [&[0; 4], &frame[..]].concat())
+            .collect(),
+    );
 }

@@ -5,7 +5,7 @@ use core::{ffi::c_void, sync::atomic::AtomicU64};
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, LruHashMap, PerCpuArray},
-    helpers::{bpf_jiffies64, bpf_loop, bpf_map_lookup_elem},
+    helpers::{bpf_jiffies64, bpf_loop},
     macros::btf_map,
 };
 use lb_common::{
@@ -15,6 +15,7 @@ use lb_common::{
 };
 use lb_ebpf::{
     State, Tables,
+    kernel::map_entry::{at, own, own_at, words},
     parse::{Flow, IpPacket},
     session::{self, Step},
     sticky, tables,
@@ -98,7 +99,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn virtual_server(&self, index: &u32) -> Option<&VirtualServer> {
-        get(&VIRTUAL_SERVERS, index)
+        at(&VIRTUAL_SERVERS, index)
     }
 
     #[inline(always)]
@@ -113,7 +114,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn real_server(&self, index: &u32) -> Option<&RealServer> {
-        get(&REAL_SERVERS, index)
+        at(&REAL_SERVERS, index)
     }
 
     #[inline(always)]
@@ -154,86 +155,68 @@ impl State for Maps {
 
     #[inline(always)]
     fn may_send_error(&self) -> bool {
-        take(ERROR_BUDGET.get_ptr_mut(0), Budget::ERRORS, self.now())
+        take(own(&ERROR_BUDGET, 0), Budget::ERRORS, self.now())
     }
 
     #[inline(always)]
     fn count_drop(&self, reason: DropReason) {
         note(|event| event.drop_reason = reason as u32 + 1);
-        count(DROP_COUNTERS.get_ptr_mut(reason as u32), 1);
+        count(own(&DROP_COUNTERS, reason as u32), 1);
     }
 
     #[inline(always)]
     fn count(&self, virtual_server: &u32, binding_counters: u32, bytes: u64) {
-        add(look_up(&VIRTUAL_SERVER_COUNTERS, virtual_server), bytes);
-        add(BINDING_COUNTERS.get_ptr_mut(binding_counters), bytes);
+        add(own_at(&VIRTUAL_SERVER_COUNTERS, virtual_server), bytes);
+        add(own(&BINDING_COUNTERS, binding_counters), bytes);
     }
 
     #[inline(always)]
     fn sessions_v4(&self, index: u32) -> Option<&tables::BucketV4> {
-        // SAFETY: words, which nobody accesses but by atomic operations.
-        SESSIONS_V4
-            .get(index)
-            .map(|bucket| unsafe { &*(&raw const bucket.words).cast() })
+        words(&SESSIONS_V4, index)
     }
 
     #[inline(always)]
     fn sessions_v6(&self, index: u32) -> Option<&tables::BucketV6> {
-        // SAFETY: as above.
-        SESSIONS_V6
-            .get(index)
-            .map(|bucket| unsafe { &*(&raw const bucket.words).cast() })
+        words(&SESSIONS_V6, index)
     }
 
     #[inline(always)]
     fn sticky_v4(&self, index: u32) -> Option<&tables::BucketV4> {
-        // SAFETY: as above.
-        STICKY_V4
-            .get(index)
-            .map(|bucket| unsafe { &*(&raw const bucket.words).cast() })
+        words(&STICKY_V4, index)
     }
 
     #[inline(always)]
     fn sticky_v6(&self, index: u32) -> Option<&tables::BucketV6> {
-        // SAFETY: as above.
-        STICKY_V6
-            .get(index)
-            .map(|bucket| unsafe { &*(&raw const bucket.words).cast() })
+        words(&STICKY_V6, index)
     }
 
     #[inline(always)]
     fn active_sessions(&self, binding_counters: u32) -> Option<&AtomicU64> {
-        // SAFETY: as above.
-        ACTIVE_SESSIONS
-            .get(binding_counters)
-            .map(|word| unsafe { &*(&raw const *word).cast() })
+        words(&ACTIVE_SESSIONS, binding_counters).map(|[word]: &[_; 1]| word)
     }
 
     #[inline(always)]
     fn turns(&self, virtual_server: u32) -> Option<&AtomicU64> {
-        // SAFETY: as above.
-        TURNS
-            .get(virtual_server)
-            .map(|word| unsafe { &*(&raw const *word).cast() })
+        words(&TURNS, virtual_server).map(|[word]: &[_; 1]| word)
     }
 
     #[inline(always)]
     fn may_record_session(&self) -> bool {
         let budget = self.control().map_or(0, |control| control.new_sessions);
-        take(SESSION_BUDGET.get_ptr_mut(0), u64::from(budget), self.now())
+        take(own(&SESSION_BUDGET, 0), u64::from(budget), self.now())
     }
 
     #[inline(always)]
     fn count_sessions(&self, virtual_server: Option<u32>, binding_counters: u32, sessions: i64) {
         if let Some(id) = virtual_server {
-            add_sessions(VIRTUAL_SERVER_COUNTERS.get_ptr_mut(id), sessions);
+            add_sessions(own(&VIRTUAL_SERVER_COUNTERS, id), sessions);
         }
-        add_sessions(BINDING_COUNTERS.get_ptr_mut(binding_counters), sessions);
+        add_sessions(own(&BINDING_COUNTERS, binding_counters), sessions);
     }
 
     #[inline(always)]
     fn count_session_event(&self, event: SessionEvent) {
-        count(SESSION_EVENTS.get_ptr_mut(event as u32), 1);
+        count(own(&SESSION_EVENTS, event as u32), 1);
     }
 
     #[inline(always)]
@@ -272,36 +255,23 @@ impl State for Maps {
     }
 }
 
-/// An entry of an array, by the address of its index.
-#[inline(always)]
-fn get<T, const M: usize, const F: usize>(
-    array: &'static Array<T, M, F>,
-    index: &u32,
-) -> Option<&'static T> {
-    // SAFETY: the array has entries of this type, which stay.
-    look_up(array, index).map(|entry: *mut T| unsafe { &*entry })
-}
-
-/// Where the kernel's lookup says that an entry is.
-#[inline(always)]
-fn look_up<M, T>(map: &'static M, key: &u32) -> Option<*mut T> {
-    let map = core::ptr::from_ref(map).cast_mut().cast();
-    // SAFETY: a map, and a key as its entries have.
-    let entry = unsafe { bpf_map_lookup_elem(map, core::ptr::from_ref(key).cast()) };
-    (!entry.is_null()).then_some(entry.cast())
-}
-
 /// No binding.
 const NONE: u64 = u64::MAX;
 
 // Functions with global linkage, which the verifier looks at by themselves. For all that it knows pointers may be null
 // (Documentation/bpf/verifier.rst; kernel/bpf/btf.c, `btf_prepare_func_args`).
 
+/// What a global function was given a reference to.
+#[inline(always)]
+fn given<'a, T>(pointer: *const T) -> Option<&'a T> {
+    // SAFETY: a reference, or null.
+    unsafe { pointer.as_ref() }
+}
+
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn session_step(ip: *const IpPacket, id: u32) -> u64 {
-    // SAFETY: a reference, or null.
-    match unsafe { ip.as_ref() } {
+    match given(ip) {
         Some(ip) => session::step(&Maps, ip, id).encode(),
         None => Step::ByHash.encode(),
     }
@@ -311,8 +281,7 @@ extern "C" fn session_step(ip: *const IpPacket, id: u32) -> u64 {
 #[inline(never)]
 extern "C" fn session_keep(ip: *const IpPacket, id: u32, binding: u32, phase: u64) -> u64 {
     let phase = Phase::at(phase);
-    // SAFETY: as above.
-    unsafe { ip.as_ref() }
+    given(ip)
         .and_then(|ip| session::keep(&Maps, ip, id, binding, phase))
         .map_or(NONE, u64::from)
 }
@@ -320,8 +289,7 @@ extern "C" fn session_keep(ip: *const IpPacket, id: u32, binding: u32, phase: u6
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn session_make_room(ip: *const IpPacket) -> u64 {
-    // SAFETY: as above.
-    if let Some(ip) = unsafe { ip.as_ref() } {
+    if let Some(ip) = given(ip) {
         session::make_room(&Maps, ip);
     }
     // The kernel wants global functions to return a number.
@@ -331,8 +299,7 @@ extern "C" fn session_make_room(ip: *const IpPacket) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn sticky_binding(flow: *const Flow, id: u32) -> u64 {
-    // SAFETY: as above.
-    unsafe { flow.as_ref() }
+    given(flow)
         .and_then(|flow| sticky::binding(&Maps, flow, id))
         .map_or(NONE, u64::from)
 }
@@ -340,8 +307,7 @@ extern "C" fn sticky_binding(flow: *const Flow, id: u32) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn sticky_stay(flow: *const Flow, id: u32, binding: u32) -> u32 {
-    // SAFETY: as above.
-    unsafe { flow.as_ref() }.map_or(binding, |flow| sticky::stay(&Maps, flow, id, binding))
+    given(flow).map_or(binding, |flow| sticky::stay(&Maps, flow, id, binding))
 }
 
 #[inline(always)]
@@ -357,33 +323,27 @@ fn repeat<F: FnMut(u32)>(times: u32, mut step: F) {
 }
 
 #[inline(always)]
-fn take(budget: Option<*mut Budget>, limit: u64, now: u64) -> bool {
-    // SAFETY: this CPU's own entry, and XDP programs do not interrupt one another.
-    budget.is_some_and(|budget| unsafe { &mut *budget }.take(limit, now))
+fn take(budget: Option<&mut Budget>, limit: u64, now: u64) -> bool {
+    budget.is_some_and(|budget| budget.take(limit, now))
 }
 
 #[inline(always)]
-fn count(counter: Option<*mut u64>, number: u64) {
+fn count(counter: Option<&mut u64>, number: u64) {
     if let Some(counter) = counter {
-        // SAFETY: as in `take`.
-        unsafe { *counter += number };
+        *counter += number;
     }
 }
 
 #[inline(always)]
-fn add_sessions(counters: Option<*mut Counters>, sessions: i64) {
+fn add_sessions(counters: Option<&mut Counters>, sessions: i64) {
     if let Some(counters) = counters {
-        // SAFETY: as in `take`.
-        let counters = unsafe { &mut *counters };
         counters.sessions = counters.sessions.wrapping_add_signed(sessions);
     }
 }
 
 #[inline(always)]
-fn add(counters: Option<*mut Counters>, bytes: u64) {
+fn add(counters: Option<&mut Counters>, bytes: u64) {
     if let Some(counters) = counters {
-        // SAFETY: as in `take`.
-        let counters = unsafe { &mut *counters };
         counters.packets += 1;
         counters.bytes += bytes;
     }

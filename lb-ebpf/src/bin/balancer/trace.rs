@@ -12,7 +12,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lb_common::{TraceEvent, TraceFilter, TraceRecord, TraceVerdict};
-use lb_ebpf::frame::opaque;
+use lb_ebpf::{frame::opaque, kernel::map_entry::own};
 
 /// Bytes of events that wait to be read.
 const RING: usize = 4 << 20;
@@ -39,9 +39,7 @@ pub extern "C" fn trace_begin(context: *mut xdp_md) -> u64 {
 #[inline(always)]
 fn begin(context: *mut xdp_md) -> Option<()> {
     let filter = FILTER.get(0)?;
-    let record = RECORD.get_ptr_mut(0)?;
-    // SAFETY: this CPU's own entry, and XDP programs do not interrupt one another.
-    let TraceRecord { event, bytes } = unsafe { &mut *record };
+    let TraceRecord { event, bytes } = own(&RECORD, 0)?;
     event.captured = 0;
     // SAFETY: a plain helper call.
     if filter.sample == 0 || unsafe { bpf_get_prandom_u32() } % filter.sample != 0 {
@@ -76,9 +74,8 @@ fn begin(context: *mut xdp_md) -> Option<()> {
 /// Notes something about the packet.
 #[inline(always)]
 pub fn note(note: impl FnOnce(&mut TraceEvent)) {
-    if let Some(record) = RECORD.get_ptr_mut(0) {
-        // SAFETY: as in `begin`.
-        note(unsafe { &mut (*record).event });
+    if let Some(record) = own(&RECORD, 0) {
+        note(&mut record.event);
     }
 }
 
@@ -92,9 +89,8 @@ pub extern "C" fn trace_end(action: u32) -> u64 {
 #[inline(always)]
 fn end(action: u32) -> Option<()> {
     let filter = FILTER.get(0)?;
-    let record = RECORD.get_ptr_mut(0)?;
-    // SAFETY: as in `begin`.
-    let event = unsafe { &mut (*record).event };
+    let record = own(&RECORD, 0)?;
+    let event = &mut record.event;
     event.verdict = verdict(event, action) as u8;
     let captured = event.captured as usize;
     if captured == 0
@@ -106,11 +102,9 @@ fn end(action: u32) -> Option<()> {
     }
     let length = size_of::<TraceEvent>() + captured;
     // SAFETY: the record begins with so many bytes.
-    let told = unsafe { slice::from_raw_parts(record.cast::<u8>(), length) };
+    let told = unsafe { slice::from_raw_parts((&raw const *record).cast::<u8>(), length) };
     if EVENTS.output_untyped::<[u8]>(told, 0).is_err() {
-        let lost = LOST.get_ptr_mut(0)?;
-        // SAFETY: as in `begin`.
-        unsafe { *lost += 1 };
+        *own(&LOST, 0)? += 1;
     }
     Some(())
 }

@@ -9,12 +9,16 @@ mod floor;
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, xdp_action},
     btf_maps::{Array, PerCpuArray, ProgramArray},
-    helpers::{bpf_ktime_get_ns, bpf_redirect},
+    helpers::bpf_ktime_get_ns,
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
 use lb_common::benchmark::{OWN_MAC, Stream};
-use lb_ebpf::{Packet, kernel::XdpPacket, parse::ETHERNET};
+use lb_ebpf::{
+    Packet,
+    kernel::{XdpPacket, map_entry::own, redirect},
+    parse::ETHERNET,
+};
 
 #[btf_map(name = "stream")]
 static STREAM: Array<Stream, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
@@ -42,8 +46,7 @@ fn packets(context: XdpContext) -> u32 {
 #[inline(always)]
 fn send(context: XdpContext) -> u32 {
     match next_packet(&mut XdpPacket(&context)) {
-        // SAFETY: a plain helper call.
-        Some(stream) => unsafe { bpf_redirect(stream.ifindex, 0) as u32 },
+        Some(stream) => redirect(stream.ifindex),
         None => xdp_action::XDP_ABORTED,
     }
 }
@@ -120,9 +123,8 @@ fn receive(context: XdpContext) -> u32 {
         .frame()
         .view::<ETHERNET>()
         .is_some_and(|ethernet| ethernet.mac::<6>() == OWN_MAC);
-    if is_forwarded && let Some(received) = RECEIVED.get_ptr_mut(0) {
-        // SAFETY: this CPU's own entry, and XDP programs do not interrupt one another.
-        unsafe { *received += 1 };
+    if is_forwarded && let Some(received) = own(&RECEIVED, 0) {
+        *received += 1;
     }
     xdp_action::XDP_DROP
 }

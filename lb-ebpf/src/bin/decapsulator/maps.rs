@@ -9,7 +9,7 @@ use lb_common::{
     address::AddressWords,
     decapsulator::{Fate, MAX_ALLOWED_SOURCES, MAX_LOCAL_ADDRESSES},
 };
-use lb_ebpf::decapsulate::Host;
+use lb_ebpf::{decapsulate::Host, kernel::map_entry::own};
 
 #[btf_map(name = "local_addresses")]
 static LOCAL_ADDRESSES: HashMap<Address, u8, { MAX_LOCAL_ADDRESSES as usize }> = HashMap::new();
@@ -38,8 +38,7 @@ impl Host for Maps {
 /// Counts a frame of so many bytes.
 #[inline(always)]
 pub fn count(fate: Fate, bytes: u64) {
-    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
-        // SAFETY: this CPU's own entry, and XDP programs do not interrupt one another.
-        unsafe { &mut *counters }.count(fate, bytes);
+    if let Some(counters) = own(&COUNTERS, 0) {
+        counters.count(fate, bytes);
     }
 }

@@ -9,14 +9,17 @@ mod checks;
 use aya_ebpf::{
     bindings::{TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_hdr_start_off::BPF_HDR_START_MAC},
     helpers::{
-        bpf_redirect, bpf_skb_change_head, bpf_skb_load_bytes_relative, bpf_skb_pull_data,
-        bpf_skb_store_bytes,
+        bpf_skb_change_head, bpf_skb_load_bytes_relative, bpf_skb_pull_data, bpf_skb_store_bytes,
     },
     macros::classifier,
     programs::TcContext,
 };
 use lb_common::health::DEVICE_MAC;
-use lb_ebpf::{Packet, kernel::SocketBuffer, steer};
+use lb_ebpf::{
+    Packet,
+    kernel::{SocketBuffer, redirect},
+    steer,
+};
 
 use self::checks::Host;
 
@@ -39,8 +42,7 @@ fn steer(context: TcContext) -> i32 {
     let server = steer::path(packet.frame()).and_then(checks::path);
     match server {
         Some(server) if server.ifindex != 0 && steer::steer(&mut packet, server).is_some() => {
-            // SAFETY: a plain helper call.
-            unsafe { bpf_redirect(server.ifindex, 0) as i32 }
+            redirect(server.ifindex) as i32
         }
         _ => TC_ACT_SHOT,
     }
@@ -74,8 +76,7 @@ fn collect(context: TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     };
     ethernet.set_mac::<0>(DEVICE_MAC);
-    // SAFETY: a plain helper call.
-    unsafe { bpf_redirect(checks::device(), 0) as i32 }
+    redirect(checks::device()) as i32
 }
 
 /// Makes a packet begin with its Ethernet header. XDP in generic mode gives the kernel a copy that doesn't know how long that
