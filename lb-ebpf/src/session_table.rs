@@ -312,7 +312,7 @@ impl Free {
             }
         }
         // Each product moves the bit of another byte next to the others.
-        Some(Self(free * 0x0102_0408 >> 24 & 0b1111))
+        Some(Self((free * 0x0102_0408) >> 24 & 0b1111))
     }
 
     /// The lowest of them.
