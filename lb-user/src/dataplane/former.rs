@@ -364,3 +364,26 @@ fn fits(path: &Path, found: Shape, needed: Shape) -> Result<(), Incompatible> {
         needed,
     })
 }
+
+#[cfg(all(test, not(feature = "layout-variant")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_of_a_binding_of_layout_2_come_to_its_counters() {
+        for flags in [0, Binding::DOWN, Binding::DRAINING] {
+            let then = FlaggedServer {
+                real_server: 7 | flags,
+                counters: 9,
+            };
+            let now = (LAYOUT_2.bindings.read)(bytemuck::cast_slice(&[[
+                then.real_server,
+                then.counters,
+            ]]));
+            assert_eq!(
+                (now.real_server, now.counters_index(), now.flags()),
+                (7, 9, flags)
+            );
+        }
+    }
+}

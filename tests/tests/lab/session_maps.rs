@@ -42,7 +42,7 @@ pub fn members(lab: &Lab, virtual_server: &str) -> BTreeMap<String, Member> {
             let member = Member {
                 active: active.get(binding.counters_index()),
                 total: counters.iter().map(sessions).sum(),
-                drains: binding.real_server & Binding::DRAINING != 0,
+                drains: binding.flags() & Binding::DRAINING != 0,
             };
             (name.as_str().unwrap().to_owned(), member)
         })

@@ -209,7 +209,7 @@ fn a_daemon_that_is_killed_while_it_replaces_the_maps_loses_nothing(#[case] mome
     let directory = lab.pin_path().join(moment);
     // It may be faster than this test.
     let killed_in_time = (1..20).any(|attempt| {
-        let config = config(&lab, 2000 + attempt);
+        let config = config(&lab, 2000 + 8 * attempt);
         let lb = Daemon::spawn(&lab, &config).unwrap();
         wait_until("the daemon replaces the maps", || {
             directory.exists()
