@@ -6,7 +6,12 @@ use bytemuck::Zeroable;
 use etherparse::{
     Ipv4Header, Ipv6Header, NetSlice, SlicedPacket, TransportSlice, ether_type, ip_number,
 };
-use lb_common::{Address, RealServer, address::AddressWords, health::PORTS};
+use lb_common::{
+    Address, RealServer,
+    address::AddressWords,
+    health::PORTS,
+    real_server::{OUTER_V4, OUTER_V6},
+};
 use lb_ebpf::{
     Packet,
     parse::Flow,
@@ -62,6 +67,11 @@ fn steered(server: &Server, outer_source: Option<IpAddr>, frame: &[u8]) -> Optio
         ifindex: server.port.ifindex,
         address: address.into(),
         outer_source: outer_source.map_or(Address::zeroed(), Address::from),
+        outer_header: match outer_source {
+            None => 0,
+            Some(IpAddr::V4(_)) => OUTER_V4,
+            Some(IpAddr::V6(_)) => OUTER_V6,
+        },
         mtu: server.mtu,
         ..RealServer::zeroed()
     };

@@ -9,7 +9,12 @@ use etherparse::{
     EtherType, Ethernet2Header, Icmpv4Type, Icmpv6Type, IpHeaders, IpNumber, Ipv4Header,
     Ipv6Header, PacketBuilder, PacketBuilderStep, icmpv4, icmpv6,
 };
-use lb_common::{Address, RealServer, address::AddressWords, health::PORTS};
+use lb_common::{
+    Address, RealServer,
+    address::AddressWords,
+    health::PORTS,
+    real_server::{OUTER_V4, OUTER_V6},
+};
 use lb_ebpf::{
     Packet,
     parse::Flow,
@@ -169,6 +174,11 @@ fn server(address: &str, outer_source: Option<&str>) -> RealServer {
         ifindex: 3,
         address: parsed(address),
         outer_source: outer_source.map_or(Address::zeroed(), parsed),
+        outer_header: match outer_source.map(|source| source.contains(':')) {
+            None => 0,
+            Some(false) => OUTER_V4,
+            Some(true) => OUTER_V6,
+        },
         mtu: 1500,
         ..RealServer::zeroed()
     }
