@@ -208,8 +208,8 @@ fn a_table_that_shrinks_keeps_the_sessions_that_were_used_last() {
     let copied = handover.copied;
     assert_eq!(next.tables.sessions.active(1), kept.len() as u64);
     assert_eq!(copied.evicted as usize, SESSIONS as usize - kept.len());
-    // Twice as many places as sessions, and the longest idle went from full buckets.
-    assert!((1500..=2000).contains(&kept.len()), "{}", kept.len());
+    // Two and a quarter times as many places as sessions, and the longest idle went from full buckets.
+    assert!((1700..=2256).contains(&kept.len()), "{}", kept.len());
     let early = kept.iter().filter(|&&idle| idle < 1000).count();
     assert!(early > 990, "{early}");
     let late = kept.iter().filter(|&&idle| idle >= 3000).count();
