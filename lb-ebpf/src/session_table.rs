@@ -262,7 +262,7 @@ pub fn vacancy<'t, const N: usize, const W: usize>(
     key: &SessionKey<N>,
 ) -> Option<Found<'t>> {
     let [first, second] = [Free::of(buckets[0], key)?, Free::of(buckets[1], key)?];
-    let (bucket, free, first_place) = if first.0 != 0 {
+    let (bucket, free, first_place) = if first.has_room_beside(second) {
         (buckets[0], first, 0)
     } else {
         (buckets[1], second, SLOTS)
@@ -315,6 +315,18 @@ impl Free {
         Some(Self((free * 0x0102_0408) >> 24 & 0b1111))
     }
 
+    /// Whether a new session belongs here, in its first bucket, and not in its second one: see [`choose`].
+    #[inline(always)]
+    const fn has_room_beside(self, second: Self) -> bool {
+        self.count() > SLOTS as u64 / 4 || self.count() >= second.count()
+    }
+
+    #[inline(always)]
+    const fn count(self) -> u64 {
+        let pairs = (self.0 & 0b0101) + (self.0 >> 1 & 0b0101);
+        (pairs & 0b0011) + (pairs >> 2)
+    }
+
     /// The lowest of them.
     #[inline(always)]
     fn lowest(self) -> Option<usize> {
@@ -331,8 +343,8 @@ impl Free {
     }
 }
 
-/// Records a new session, in the first bucket while that has room, else in the second one, else in the place of the session
-/// that is worth least ([`State::worth`]). `now` is in ticks.
+/// Records a new session, in the first bucket while that has room to spare, else in the emptier one, else in the
+/// place of the session that is worth least ([`State::worth`]). `now` is in ticks.
 ///
 /// `None` if other CPUs were faster: the flow has no session then.
 #[inline(always)]
@@ -368,8 +380,13 @@ pub fn adopt<const N: usize, const W: usize>(
 #[inline(always)]
 fn choose<const W: usize>(buckets: [&Bucket<W>; 2], now: u32) -> (bool, Room) {
     let (first, second) = (Room::of(buckets[0], now), Room::of(buckets[1], now));
-    // Nothing is worth less than what is free.
-    let in_second = first.free == 0 && second.least < first.least;
+    let in_second = if first.free > SLOTS as u64 / 4 {
+        false
+    } else if first.free + second.free == 0 {
+        second.least < first.least
+    } else {
+        second.free > first.free
+    };
     (in_second, if in_second { second } else { first })
 }
 

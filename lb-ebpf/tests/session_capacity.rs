@@ -161,7 +161,7 @@ where
     println!("evicted: {filling:.6}, then {churning:.6}; in the second bucket: {second:.3}");
     assert!(filling < TOLERATED, "filling: {filling}");
     assert!(churning < TOLERATED, "churning: {churning}");
-    assert!(second < 0.1, "in the second bucket: {second}");
+    assert!(second < 0.27, "in the second bucket: {second}");
 }
 
 const W4: usize = SLOTS * (V4 + 1);

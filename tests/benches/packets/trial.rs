@@ -117,11 +117,7 @@ impl Trial<'_> {
                     && match becomes {
                         // A few of a million have lost their place in the table to others.
                         Becomes::Passed | Becomes::Forwarded => counts.sessions <= few,
-                        // A few flows whose place another took begin anew.
-                        Becomes::NewSession => {
-                            (flows..=flows + counts.evicted).contains(&counts.sessions)
-                                && counts.evicted <= few
-                        }
+                        Becomes::NewSession => counts.sessions == flows && counts.evicted <= few,
                         // New ones take each other's places, too.
                         Becomes::Eviction => {
                             counts.sessions >= flows && counts.evicted >= counts.sessions - few
