@@ -280,7 +280,9 @@ fn threads_work_on_a_table<const N: usize, const W: usize>(buckets: usize, flows
     assert_eq!(counted - swept, table.sessions::<N>());
     assert!(swept > 0);
     for Done { hits, .. } in done {
-        assert!(hits > Shared::<W>::STEPS / 50, "{hits} hits");
+        // The table is empty at first, and of few steps that is a larger part.
+        let least = Shared::<W>::STEPS / if cfg!(miri) { 50 } else { 20 };
+        assert!(hits > least, "{hits} hits");
     }
 }
 
