@@ -348,9 +348,8 @@ impl State for Maps {
         words::<_, 1>(turns, virtual_server).map(|[word]| word)
     }
 
-    fn may_record_session(&self) -> bool {
-        let budget = self.control().map_or(0, |control| control.new_sessions);
-        take(&self.session_budget, budget.into(), self.now())
+    fn may_record_session(&self, control: &Control, now: u64) -> bool {
+        take(&self.session_budget, control.new_sessions.into(), now)
     }
 
     fn count_sessions(&self, virtual_server: Option<u32>, binding_counters: u32, sessions: i64) {

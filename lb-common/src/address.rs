@@ -29,6 +29,13 @@ impl Address {
         [0, (loaded as u64) << 32 | 0xffff_0000]
     }
 
+    /// The four bytes of an IPv4 address, as a machine word loads them.
+    #[inline(always)]
+    pub fn ipv4_loaded(&self) -> u32 {
+        let [.., loaded]: [u32; 4] = bytemuck::cast(self.octets);
+        loaded
+    }
+
     /// Whether it is an IPv4 address.
     #[inline(always)]
     pub fn is_ipv4(&self) -> bool {
@@ -87,6 +94,7 @@ mod tests {
         let words = Address::ipv4_words(loaded);
         assert_eq!(words, Address::from(address).words());
         assert!(Address::words_are_ipv4(words));
+        assert_eq!(Address::from(address).ipv4_loaded(), loaded);
         assert_eq!(
             IpAddr::from(Address::from_words(words)),
             IpAddr::V4(address)

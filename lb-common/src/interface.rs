@@ -23,6 +23,14 @@ impl Interface {
     /// Places where an interface may stand.
     pub const PLACES: u32 = 4;
 
+    /// The MAC address as a machine word and half a one, as loaded from memory.
+    #[inline(always)]
+    pub fn mac_words(&self) -> (u32, u16) {
+        let words: &[u32; 4] = bytemuck::cast_ref(self);
+        let halves: &[u16; 8] = bytemuck::cast_ref(self);
+        (words[1], halves[4])
+    }
+
     /// Where an interface may stand.
     #[inline(always)]
     pub const fn place(ifindex: u32, number: u32) -> u32 {
@@ -37,6 +45,17 @@ mod tests {
     #[test]
     fn entries_are_words() {
         assert_eq!(size_of::<Interface>(), 16);
+    }
+
+    #[test]
+    fn a_mac_address_has_the_words_that_a_packet_gives() {
+        let interface = Interface {
+            ifindex: 7,
+            mac: [2, 3, 4, 5, 6, 7],
+            reserved: [0; 6],
+        };
+        let words = (u32::from_ne_bytes([2, 3, 4, 5]), u16::from_ne_bytes([6, 7]));
+        assert_eq!(interface.mac_words(), words);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The packet of the client stays as it is, its TTL included. Type of service or traffic class is
 //! copied, congestion marks with it (RFC 6040, normal mode).
 
-use lb_common::{RealServer, address::AddressWords, protocol, real_server::OUTER_V4};
+use lb_common::{RealServer, protocol, real_server::OUTER_V4};
 
 use crate::{
     ethernet::Tags,
@@ -118,8 +118,8 @@ fn in_ipv4(header: View<'_, IPV4>, ip: &IpPacket, server: &RealServer, hash: u64
         // Where a router may fragment, packets of different clients must not get the same identification.
         inner.fragmentation ^ (hash >> 48) as u32,
         u32::from_ne_bytes([TTL, inner.protocol, 0, 0]),
-        (outer_source(server, hash)[1] >> 32) as u32,
-        (server.address.words()[1] >> 32) as u32,
+        server.outer_source.ipv4_loaded() | spread(server, hash),
+        server.address.ipv4_loaded(),
     ];
     write_ipv4(header, words);
 }
@@ -131,20 +131,20 @@ fn in_ipv6(header: View<'_, IPV6>, ip: &IpPacket, server: &RealServer, hash: u64
 
     // Routers balance tunnels by the flow label (RFC 6438).
     let flow_label = (hash >> 44) as u32 & FLOW_LABEL;
+    let [high, low] = server.outer_source.words();
     let first = VERSION_6 | u32::from(inner.traffic_class) << 20 | flow_label;
     write_ipv6(
         header,
         first,
         ip.length as u16,
         inner.protocol,
-        outer_source(server, hash),
+        [high, low | u64::from(spread(server, hash)) << 32],
         server.address.words(),
     );
 }
 
+/// What the hash of the flow sets in the last four bytes of the source address.
 #[inline(always)]
-fn outer_source(server: &RealServer, hash: u64) -> AddressWords {
-    let [high, low] = server.outer_source.words();
-    let spread = hash as u32 & server.outer_source_spread;
-    [high, low | u64::from(spread) << 32]
+const fn spread(server: &RealServer, hash: u64) -> u32 {
+    hash as u32 & server.outer_source_spread
 }

@@ -4,7 +4,7 @@
 use lb_common::Interface;
 
 use crate::{
-    frame::{Frame, Packet, mac_word},
+    frame::{Frame, Packet},
     parse::{ETHERNET, TAG},
     tables::Tables,
 };
@@ -12,18 +12,23 @@ use crate::{
 /// Whether a frame is for the interface that it came in by. A switch may flood frames that are for others.
 #[inline(always)]
 pub fn is_for_us(packet: &mut impl Packet, tables: &impl Tables) -> bool {
-    let ours = mac(tables, packet.ingress_ifindex());
+    let ours = interface(tables, packet.ingress_ifindex());
     let header = packet.frame().view::<ETHERNET>();
-    matches!((ours, header), (Some(ours), Some(header)) if header.first_mac_word() == mac_word(ours))
+    matches!((ours, header), (Some(ours), Some(header)) if header.first_mac_words() == ours.mac_words())
 }
 
 /// The MAC address of an interface that the balancer is attached to.
 #[inline(always)]
 pub fn mac(tables: &impl Tables, ifindex: u32) -> Option<[u8; 6]> {
+    Some(interface(tables, ifindex)?.mac)
+}
+
+#[inline(always)]
+fn interface(tables: &impl Tables, ifindex: u32) -> Option<&Interface> {
     for number in 0..Interface::PLACES {
         let interface = tables.interface(Interface::place(ifindex, number))?;
         if interface.ifindex == ifindex {
-            return Some(interface.mac);
+            return Some(interface);
         }
     }
     None

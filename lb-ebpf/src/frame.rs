@@ -190,10 +190,10 @@ impl<const N: usize> View<'_, N> {
         }
     }
 
-    /// The MAC address at the beginning, as [`mac_word`] gives it.
+    /// The MAC address at the beginning, as a machine word and half a one.
     #[inline(always)]
-    pub fn first_mac_word(self) -> u64 {
-        self.u64::<0>() & MAC
+    pub fn first_mac_words(self) -> (u32, u16) {
+        (self.u32::<0>(), self.u16::<4>())
     }
 
     /// Puts a MAC address at `OFFSET`.
@@ -212,15 +212,6 @@ impl<const N: usize> View<'_, N> {
             );
         }
     }
-}
-
-/// The bits of a word that a MAC address takes.
-const MAC: u64 = (1 << 48) - 1;
-
-/// A MAC address as one number, to compare.
-#[inline(always)]
-pub fn mac_word([a, b, c, d, e, f]: [u8; 6]) -> u64 {
-    u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
 }
 
 /// The value as it is, but the compiler does not know how it came about. It would compute a place in the packet

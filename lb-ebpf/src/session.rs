@@ -14,7 +14,7 @@ use lb_common::{
 };
 
 use crate::{
-    Refusal, atomic,
+    Choice, Refusal, atomic,
     parse::{
         Flow, IpPacket,
         tcp_flag::{ACK, FIN, RST, SYN},
@@ -206,11 +206,16 @@ pub fn follow(
 
 /// Where a new session begins.
 pub struct Beginning<'tables> {
-    /// Of its buckets.
-    indexes: [u32; 2],
+    buckets: Buckets<'tables>,
     place: Found<'tables>,
     /// On which binding, as an offset.
     pub binding: u32,
+}
+
+/// Both buckets of a session, of either family.
+enum Buckets<'tables> {
+    V4([&'tables BucketV4; 2]),
+    V6([&'tables BucketV6; 2]),
 }
 
 /// Where a packet's session begins, if the packet begins one and the hash alone says on which binding, and if there is a free
@@ -231,23 +236,17 @@ pub fn beginning<'t>(
     if !begins || !virtual_server.begins_sessions() || !predict::goes_by_hash(virtual_server) {
         return None;
     }
-    let (indexes, place) = if ip.flow.is_ipv4() {
+    let (buckets, place) = if ip.flow.is_ipv4() {
         let key = key_v4(ip);
-        let indexes = tables::bucket_indexes(control, &key, salt(ip), |them| them.sessions_v4);
-        (
-            indexes,
-            session_table::vacancy(at_v4(tables, indexes)?, &key)?,
-        )
+        let buckets = buckets_v4(tables, control, &key, salt(ip))?;
+        (Buckets::V4(buckets), session_table::vacancy(buckets, &key)?)
     } else {
         let key = key_v6(ip);
-        let indexes = tables::bucket_indexes(control, &key, salt(ip), |them| them.sessions_v6);
-        (
-            indexes,
-            session_table::vacancy(at_v6(tables, indexes)?, &key)?,
-        )
+        let buckets = buckets_v6(tables, control, &key, salt(ip))?;
+        (Buckets::V6(buckets), session_table::vacancy(buckets, &key)?)
     };
     Some(Beginning {
-        indexes,
+        buckets,
         place,
         binding: predict::by_hash(tables, &ip.flow, hash, virtual_server)?,
     })
@@ -259,16 +258,18 @@ pub fn begin(
     tables: &impl State,
     control: &Control,
     ip: &IpPacket,
-    virtual_server: &VirtualServer,
+    choice: &Choice<'_>,
     beginning: &Beginning<'_>,
 ) -> Option<u32> {
-    if !tables.may_record_session() {
+    let now = tables.now_by(&control.clock);
+    if !tables.may_record_session(control, now) {
         return None;
     }
+    let virtual_server = choice.virtual_server;
     let packet = Packet {
         signal: Signal::Begin,
         virtual_server,
-        now: session::tick(tables.now_by(&control.clock)),
+        now: session::tick(now),
     };
     let session = Session::new(
         virtual_server.id,
@@ -276,15 +277,16 @@ pub fn begin(
         Phase::Opening,
         packet.now,
     );
-    let Beginning { indexes, place, .. } = beginning;
-    let recorded = if ip.flow.is_ipv4() {
-        let buckets = at_v4(tables, *indexes)?;
-        session_table::fill(buckets, place, &key_v4(ip), session, packet.now)?
-    } else {
-        let buckets = at_v6(tables, *indexes)?;
-        session_table::fill(buckets, place, &key_v6(ip), session, packet.now)?
+    let Beginning { buckets, place, .. } = beginning;
+    let recorded = match *buckets {
+        Buckets::V4(buckets) => {
+            session_table::fill(buckets, place, &key_v4(ip), session, packet.now)?
+        }
+        Buckets::V6(buckets) => {
+            session_table::fill(buckets, place, &key_v6(ip), session, packet.now)?
+        }
     };
-    Some(packet.recorded(tables, recorded, session))
+    Some(packet.recorded(tables, recorded, session, Some(choice.binding)))
 }
 
 /// Looks for a packet's session, and lets it have its effect on that.
@@ -293,12 +295,15 @@ pub fn step(tables: &impl State, ip: &IpPacket, id: u32) -> Step {
     let Some(packet) = Packet::new(tables, ip, id) else {
         return Step::Refuse(NONE_IS_UP);
     };
+    let Some(control) = tables.control() else {
+        return Step::Refuse(NONE_IS_UP);
+    };
     let (found, are_full) = if ip.flow.is_ipv4() {
         let key = key_v4(ip);
-        look(buckets_v4(tables, &key, salt(ip)), &key, id)
+        look(buckets_v4(tables, control, &key, salt(ip)), &key, id)
     } else {
         let key = key_v6(ip);
-        look(buckets_v6(tables, &key, salt(ip)), &key, id)
+        look(buckets_v6(tables, control, &key, salt(ip)), &key, id)
     };
     if let Some(found) = found.filter(|found| packet.belongs_to(found.state)) {
         return packet.follow(tables, &found);
@@ -333,27 +338,33 @@ pub fn keep(
     phase: Phase,
 ) -> Option<u32> {
     let packet = Packet::new(tables, ip, id)?;
+    let control = tables.control()?;
     let session = Session::new(id, binding, phase, packet.now);
     if ip.flow.is_ipv4() {
         let key = key_v4(ip);
-        packet.keep(tables, buckets_v4(tables, &key, salt(ip))?, &key, session)
+        let buckets = buckets_v4(tables, control, &key, salt(ip))?;
+        packet.keep(tables, buckets, &key, session)
     } else {
         let key = key_v6(ip);
-        packet.keep(tables, buckets_v6(tables, &key, salt(ip))?, &key, session)
+        let buckets = buckets_v6(tables, control, &key, salt(ip))?;
+        packet.keep(tables, buckets, &key, session)
     }
 }
 
 /// Makes room in the table for a packet's new session, if its buckets are full and another can move.
 #[inline(always)]
 pub fn make_room(tables: &impl State, ip: &IpPacket) {
-    let now = session::tick(tables.now());
+    let Some(control) = tables.control() else {
+        return;
+    };
+    let now = session::tick(tables.now_by(&control.clock));
     let miscounted = if ip.flow.is_ipv4() {
-        let buckets_of = |key: &_, id| buckets_v4(tables, key, salt_of(tables, id)?);
-        buckets_v4(tables, &key_v4(ip), salt(ip))
+        let buckets_of = |key: &_, id| buckets_v4(tables, control, key, salt_of(tables, id)?);
+        buckets_v4(tables, control, &key_v4(ip), salt(ip))
             .map(|buckets| session_table::make_room(buckets, now, buckets_of))
     } else {
-        let buckets_of = |key: &_, id| buckets_v6(tables, key, salt_of(tables, id)?);
-        buckets_v6(tables, &key_v6(ip), salt(ip))
+        let buckets_of = |key: &_, id| buckets_v6(tables, control, key, salt_of(tables, id)?);
+        buckets_v6(tables, control, &key_v6(ip), salt(ip))
             .map(|buckets| session_table::make_room(buckets, now, buckets_of))
     };
     add_active_of(tables, miscounted.unwrap_or_default(), 1);
@@ -391,32 +402,22 @@ fn key_v6(ip: &IpPacket) -> SessionKey<{ session::V6 }> {
 #[inline(always)]
 fn buckets_v4<'t>(
     tables: &'t impl State,
+    control: &Control,
     key: &SessionKey<{ session::V4 }>,
     salt: u64,
 ) -> Option<[&'t BucketV4; 2]> {
-    let control = tables.control()?;
-    let indexes = tables::bucket_indexes(control, key, salt, |them| them.sessions_v4);
-    at_v4(tables, indexes)
-}
-
-#[inline(always)]
-fn at_v4(tables: &impl State, [first, second]: [u32; 2]) -> Option<[&BucketV4; 2]> {
+    let [first, second] = tables::bucket_indexes(control, key, salt, |them| them.sessions_v4);
     Some([tables.sessions_v4(first)?, tables.sessions_v4(second)?])
 }
 
 #[inline(always)]
 fn buckets_v6<'t>(
     tables: &'t impl State,
+    control: &Control,
     key: &SessionKey<{ session::V6 }>,
     salt: u64,
 ) -> Option<[&'t BucketV6; 2]> {
-    let control = tables.control()?;
-    let indexes = tables::bucket_indexes(control, key, salt, |them| them.sessions_v6);
-    at_v6(tables, indexes)
-}
-
-#[inline(always)]
-fn at_v6(tables: &impl State, [first, second]: [u32; 2]) -> Option<[&BucketV6; 2]> {
+    let [first, second] = tables::bucket_indexes(control, key, salt, |them| them.sessions_v6);
     Some([tables.sessions_v6(first)?, tables.sessions_v6(second)?])
 }
 
@@ -579,7 +580,10 @@ impl<'tables> Packet<'tables> {
             if !self.virtual_server.begins_sessions() {
                 return Step::ByHash;
             }
-            if !tables.may_record_session() {
+            let may_record = |control: &Control| {
+                tables.may_record_session(control, tables.now_by(&control.clock))
+            };
+            if !tables.control().is_some_and(may_record) {
                 tables.count_session_event(SessionEvent::Unrecorded);
                 return Step::ByHash;
             }
@@ -598,11 +602,12 @@ impl<'tables> Packet<'tables> {
     ) -> Option<u32> {
         let Some(found) = session_table::find(buckets, key, self.virtual_server.id) else {
             let recorded = session_table::record(buckets, key, session, self.now)?;
-            return Some(self.recorded(tables, recorded, session));
+            let binding = self.binding(tables, session);
+            return Some(self.recorded(tables, recorded, session, binding));
         };
         let before = if !self.belongs_to(found.state) {
             let before = found.change(|before| session.with_version_after(before))?;
-            self.began(tables, session, Some(self.virtual_server.id));
+            self.came(tables, session, Some(self.virtual_server.id));
             before
         } else if self.binding(tables, found.state)?.keeps_sessions() {
             // Another CPU has recorded it meanwhile.
@@ -613,18 +618,26 @@ impl<'tables> Packet<'tables> {
                 before.moved(session.binding()).used(phase, self.now)
             };
             let before = found.change(moved)?;
-            self.began(tables, moved(before), None);
+            self.came(tables, moved(before), None);
             before
         };
         ended(tables, before);
         Some(session.binding())
     }
 
-    /// Counts what became of a new session: the binding to follow.
+    /// Counts what became of a new session of a binding: the binding to follow, as an offset.
     #[inline(always)]
-    fn recorded(&self, tables: &impl State, recorded: Recorded, session: Session) -> u32 {
-        if recorded.created {
-            self.began(tables, session, Some(self.virtual_server.id));
+    fn recorded(
+        &self,
+        tables: &impl State,
+        recorded: Recorded,
+        session: Session,
+        binding: Option<&Binding>,
+    ) -> u32 {
+        if recorded.created
+            && let Some(binding) = binding
+        {
+            began(tables, session, binding, Some(self.virtual_server.id));
         }
         if recorded.replaced.is_session() {
             evicted(tables, recorded.replaced, self.now);
@@ -639,21 +652,25 @@ impl<'tables> Packet<'tables> {
     }
 
     #[inline(always)]
-    fn binding(&self, tables: &impl Tables, session: Session) -> Option<Binding> {
-        tables
-            .binding(self.virtual_server.first_binding + session.binding())
-            .copied()
+    fn binding<'t>(&self, tables: &'t impl Tables, session: Session) -> Option<&'t Binding> {
+        tables.binding(self.virtual_server.first_binding + session.binding())
     }
 
-    /// Counts a session that has come to a binding, and for the virtual server if that is given.
+    /// Counts a session that has come to its binding, and for the virtual server if that is given.
     #[inline(always)]
-    fn began(&self, tables: &impl State, session: Session, virtual_server: Option<u32>) {
+    fn came(&self, tables: &impl State, session: Session, virtual_server: Option<u32>) {
         if let Some(binding) = self.binding(tables, session) {
-            tables.count_sessions(virtual_server, binding.counters_index(), 1);
-            if session.is_active() {
-                add_active(tables, binding, 1);
-            }
+            began(tables, session, binding, virtual_server);
         }
+    }
+}
+
+/// Counts a session that has come to a binding, and for the virtual server if that is given.
+#[inline(always)]
+fn began(tables: &impl State, session: Session, binding: &Binding, virtual_server: Option<u32>) {
+    tables.count_sessions(virtual_server, binding.counters_index(), 1);
+    if session.is_active() {
+        add_active(tables, binding, 1);
     }
 }
 
@@ -687,14 +704,14 @@ fn ended(tables: &impl State, session: Session) {
 fn add_active_of(tables: &impl State, session: Session, sessions: i64) {
     if session.is_active()
         && let Some(virtual_server) = tables.virtual_server(&session.virtual_server())
-        && let Some(&binding) = tables.binding(virtual_server.first_binding + session.binding())
+        && let Some(binding) = tables.binding(virtual_server.first_binding + session.binding())
     {
         add_active(tables, binding, sessions);
     }
 }
 
 #[inline(always)]
-fn add_active(tables: &impl State, binding: Binding, sessions: i64) {
+fn add_active(tables: &impl State, binding: &Binding, sessions: i64) {
     if let Some(active) = tables.active_sessions(binding.counters_index()) {
         atomic::fetch_add(active, sessions as u64);
     }

@@ -6,6 +6,8 @@
 //! to do is left to the whole path, which begins anew: up to then at most the session was renewed, as the whole path would
 //! do; or one was taken from the budget of new sessions, and another CPU was faster to record the flow or to take the place.
 
+use lb_common::{Control, VirtualServer};
+
 use crate::{
     Choice, Verdict, counted, ethernet, find, forward,
     frame::Packet,
@@ -51,27 +53,56 @@ fn follow(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket) -> Optio
     };
     let hash = ip.flow.hash();
     // The session first: it is what is not in the caches.
-    let way = match session::by_table_alone(tables, &ip.flow, hash, virtual_server) {
-        Some(binding) => Way::Table(binding?),
-        None if ip.tcp_flags & SYN != 0 => Way::New(session::beginning(
+    if let Some(binding) = session::by_table_alone(tables, &ip.flow, hash, virtual_server) {
+        return forward(
+            packet,
             tables,
             control,
             ip,
             hash,
             virtual_server,
-        )?),
-        None if ip.tcp_flags & (FIN | RST) != 0 => return None,
-        None => match session::peek(tables, control, ip, virtual_server.id) {
-            Some(session) => Way::Session(session),
-            None => Way::New(session::beginning(
+            Way::Table(binding?),
+        );
+    }
+    if ip.tcp_flags & SYN == 0 {
+        if ip.tcp_flags & (FIN | RST) != 0 {
+            return None;
+        }
+        if let Some(session) = session::peek(tables, control, ip, virtual_server.id) {
+            return forward(
+                packet,
                 tables,
                 control,
                 ip,
                 hash,
                 virtual_server,
-            )?),
-        },
-    };
+                Way::Session(session),
+            );
+        }
+    }
+    let beginning = session::beginning(tables, control, ip, hash, virtual_server)?;
+    forward(
+        packet,
+        tables,
+        control,
+        ip,
+        hash,
+        virtual_server,
+        Way::New(beginning),
+    )
+}
+
+/// The rest of the path. It is compiled for each way, because none has to remember then which one it is.
+#[inline(always)]
+fn forward(
+    packet: &mut impl Packet,
+    tables: &impl State,
+    control: &Control,
+    ip: &IpPacket,
+    hash: u64,
+    virtual_server: &VirtualServer,
+    way: Way<'_>,
+) -> Option<Verdict> {
     if !ethernet::is_for_us(packet, tables) {
         return Some(Verdict::Pass);
     }
@@ -87,7 +118,7 @@ fn follow(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket) -> Optio
         return None;
     }
     if let Way::New(beginning) = way
-        && session::begin(tables, control, ip, virtual_server, &beginning)? != binding
+        && session::begin(tables, control, ip, &choice, &beginning)? != binding
     {
         return None;
     }

@@ -81,8 +81,8 @@ pub trait State: Tables {
     fn active_sessions(&self, binding_counters: u32) -> Option<&AtomicU64>;
     /// An entry of `turns`.
     fn turns(&self, virtual_server: u32) -> Option<&AtomicU64>;
-    /// Takes one from this CPU's budget of new sessions, if there is one left.
-    fn may_record_session(&self) -> bool;
+    /// Takes one from this CPU's budget of new sessions, if there is one left at this time.
+    fn may_record_session(&self, control: &Control, now: u64) -> bool;
     /// Counts sessions (less than 0 takes back what was counted) of a binding, and of a virtual server if given.
     fn count_sessions(&self, virtual_server: Option<u32>, binding_counters: u32, sessions: i64);
     /// Counts what happened to the session table.

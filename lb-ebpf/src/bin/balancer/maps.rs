@@ -201,9 +201,8 @@ impl State for Maps {
     }
 
     #[inline(always)]
-    fn may_record_session(&self) -> bool {
-        let budget = self.control().map_or(0, |control| control.new_sessions);
-        take(own(&SESSION_BUDGET, 0), u64::from(budget), self.now())
+    fn may_record_session(&self, control: &Control, now: u64) -> bool {
+        take(own(&SESSION_BUDGET, 0), control.new_sessions.into(), now)
     }
 
     #[inline(always)]
