@@ -52,6 +52,14 @@ impl RealServer {
         (words[0], words[1] as u32)
     }
 
+    /// The source MAC address as half a machine word and a whole one, as loaded from memory.
+    #[inline(always)]
+    pub fn source_mac_words(&self) -> (u16, u32) {
+        let halves: &[u16; size_of::<Self>() / 2] = bytemuck::cast_ref(self);
+        let words: &[u32; size_of::<Self>() / 4] = bytemuck::cast_ref(self);
+        (halves[3], words[2])
+    }
+
     /// Whether packets go to it inside an outer header. Told by this entry alone, because a packet that comes
     /// while [`crate::VirtualServer::forward`] changes may find the entry that was, or the one that will be.
     #[inline(always)]

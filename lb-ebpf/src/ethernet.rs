@@ -1,7 +1,7 @@
 //! The Ethernet header: whom a frame is for; and what stays of it when it is rebuilt (the MAC addresses and the
 //! EtherType are new, the tags stay).
 
-use lb_common::Interface;
+use lb_common::{Interface, RealServer};
 
 use crate::{
     frame::{Frame, Packet},
@@ -15,6 +15,17 @@ pub fn is_for_us(packet: &mut impl Packet, tables: &impl Tables) -> bool {
     let ours = interface(tables, packet.ingress_ifindex());
     let header = packet.frame().view::<ETHERNET>();
     matches!((ours, header), (Some(ours), Some(header)) if header.first_mac_words() == ours.mac_words())
+}
+
+/// As [`is_for_us`], of a packet for this server: what goes out where it came in has the MAC address of that interface at
+/// hand.
+#[inline(always)]
+pub fn is_for_us_to(packet: &mut impl Packet, tables: &impl Tables, server: &RealServer) -> bool {
+    if packet.ingress_ifindex() != server.ifindex {
+        return is_for_us(packet, tables);
+    }
+    let header = packet.frame().view::<ETHERNET>();
+    header.is_some_and(|header| (header.u16::<0>(), header.u32::<2>()) == server.source_mac_words())
 }
 
 /// The MAC address of an interface that the balancer is attached to.

@@ -84,12 +84,14 @@ pub fn by_table_alone(
     hash: u64,
     virtual_server: &VirtualServer,
 ) -> Option<Option<u32>> {
-    let is_stateless = virtual_server.idle_timeout == 0;
-    if !is_stateless && virtual_server.on_change == 0 {
+    if virtual_server.idle_timeout == 0 {
+        return Some(predict::by_hash(tables, flow, hash, virtual_server));
+    }
+    if virtual_server.on_change == 0 {
         return None;
     }
     match predict::slot(tables, flow, hash, virtual_server) {
-        Some(slot) if !is_stateless && slot.is_marked() => None,
+        Some(slot) if slot.is_marked() => None,
         slot => Some(slot.and_then(TableSlot::binding)),
     }
 }
@@ -175,15 +177,14 @@ pub fn peek<'t>(
     }
 }
 
-/// The binding of the session of a packet in mid-stream, as an offset, if all that is to do is to follow it. The session was
-/// used now.
+/// Lets the session of a packet in mid-stream have been used now, if all that is to do is to follow it.
 #[inline(always)]
 pub fn follow(
     tables: &impl State,
     control: &Control,
     found: &Found<'_>,
     virtual_server: &VirtualServer,
-) -> Option<u32> {
+) -> Option<()> {
     let VirtualServer {
         protocol,
         idle_timeout,
@@ -201,7 +202,7 @@ pub fn follow(
             return None;
         }
     }
-    Some(session.binding())
+    Some(())
 }
 
 /// Where a new session begins.
@@ -252,7 +253,7 @@ pub fn beginning<'t>(
     })
 }
 
-/// Records a session that begins: the binding to follow, as an offset. `None` if that can't be done so simply.
+/// Records a session that begins. `None` if that can't be done so simply, or its flow is on another binding meanwhile.
 #[inline(always)]
 pub fn begin(
     tables: &impl State,
@@ -260,7 +261,7 @@ pub fn begin(
     ip: &IpPacket,
     choice: &Choice<'_>,
     beginning: &Beginning<'_>,
-) -> Option<u32> {
+) -> Option<()> {
     let now = tables.now_by(&control.clock);
     if !tables.may_record_session(control, now) {
         return None;
@@ -286,7 +287,8 @@ pub fn begin(
             session_table::fill(buckets, place, &key_v6(ip), session, packet.now)?
         }
     };
-    Some(packet.recorded(tables, recorded, session, Some(choice.binding)))
+    let binding = packet.recorded(tables, recorded, session, Some(choice.binding));
+    (binding == beginning.binding).then_some(())
 }
 
 /// Looks for a packet's session, and lets it have its effect on that.

@@ -103,24 +103,24 @@ fn forward(
     virtual_server: &VirtualServer,
     way: Way<'_>,
 ) -> Option<Verdict> {
-    if !ethernet::is_for_us(packet, tables) {
-        return Some(Verdict::Pass);
-    }
-    if protect::is_martian(&ip.flow) {
-        return None;
-    }
-    let binding = match way {
-        Way::Table(binding) | Way::New(Beginning { binding, .. }) => binding,
-        Way::Session(ref session) => session::follow(tables, control, session, virtual_server)?,
+    let binding = match &way {
+        Way::Table(binding) | Way::New(Beginning { binding, .. }) => *binding,
+        Way::Session(session) => session.state.binding(),
     };
     let choice = Choice::new(tables, virtual_server, binding)?;
-    if choice.binding.is_down() || !forward::fits(ip, choice.real_server) {
-        return None;
+    if !ethernet::is_for_us_to(packet, tables, choice.real_server) {
+        return Some(Verdict::Pass);
     }
-    if let Way::New(beginning) = way
-        && session::begin(tables, control, ip, &choice, &beginning)? != binding
+    if protect::is_martian(&ip.flow)
+        || choice.binding.is_down()
+        || !forward::fits(ip, choice.real_server)
     {
         return None;
+    }
+    match &way {
+        Way::Table(_) => {}
+        Way::Session(session) => session::follow(tables, control, session, virtual_server)?,
+        Way::New(beginning) => session::begin(tables, control, ip, &choice, beginning)?,
     }
     Some(forward::send(packet, tables, ip, &choice, hash))
 }

@@ -13,8 +13,15 @@ pub struct XdpPacket<'context>(pub &'context XdpContext);
 impl Packet for XdpPacket<'_> {
     #[inline(always)]
     fn frame(&mut self) -> Frame<'_> {
+        // The fields have 32 bits; the verifier makes pointers of them when they are loaded. The compiler may load one for several
+        // ways at once, and pass it on as the 32 bits that it takes it for: that would be no pointer any more. So each frame
+        // loads its own.
         // SAFETY: the kernel says that the packet lies there, and lends it to this program.
-        unsafe { Frame::new(self.0.data() as *mut u8, self.0.data_end() as *mut u8) }
+        unsafe {
+            let start = (&raw const (*self.0.ctx).data).read_volatile();
+            let end = (&raw const (*self.0.ctx).data_end).read_volatile();
+            Frame::new(start as usize as *mut u8, end as usize as *mut u8)
+        }
     }
 
     #[inline(always)]
