@@ -132,8 +132,11 @@ pub fn fragments_follow_their_session(balancer: &mut Balancer<'_, impl Backend>)
 pub fn frames_for_others_leave_sessions_alone(balancer: &mut Balancer<'_, impl Backend>) {
     for flow in tcp() {
         let ([segment, _], [server, _]) = two_sessions(balancer, flow);
-        let new = client(flow, TURNS, 42_000);
-        for packet in [rst(&segment), fin(&segment), new] {
+        let new = [TURNS, HASH].map(|port| client(flow, port, 42_000));
+        for packet in [rst(&segment), fin(&segment), ack(&segment)]
+            .iter()
+            .chain(&new)
+        {
             let flooded = packet.with(|it| it.destination_mac = STRANGER_MAC).frame();
             let seen = balancer.run(&flooded);
             assert_eq!(
@@ -141,11 +144,8 @@ pub fn frames_for_others_leave_sessions_alone(balancer: &mut Balancer<'_, impl B
                 (lb_ebpf::Verdict::Pass, flooded)
             );
         }
-        assert_eq!(
-            balancer.active(TURNS, flow).iter().sum::<u64>(),
-            2,
-            "{flow}"
-        );
+        let active = [TURNS, HASH].map(|port| balancer.active(port, flow).iter().sum::<u64>());
+        assert_eq!(active, [2, 0], "{flow}");
         assert_eq!(balancer.follow(TURNS, &ack(&segment)), server, "{flow}");
     }
 }

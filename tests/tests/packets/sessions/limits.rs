@@ -2,6 +2,7 @@
 //! run on the host.
 
 use lb_common::SessionEvent::{Evicted, Unrecorded};
+use lb_ebpf::Verdict;
 
 use super::balancer::{
     self, BRIEF, Balancer, HASH, STICKY, Service, TRACKED, TURNS, ack, client, counted_event, fin,
@@ -9,7 +10,7 @@ use super::balancer::{
 };
 use crate::{
     backend::{Backend, Host},
-    frames::{Flow, Segment},
+    frames::{Flow, STRANGER_MAC, Segment},
 };
 
 fn on_host(test: impl Fn(&mut Balancer<'_, Host>)) {
@@ -58,6 +59,29 @@ fn a_session_is_gone_when_it_has_been_idle_for_too_long() {
             assert_lives_for(balancer, BRIEF, &[segment.clone(), segment], 10);
             let segment = client(flow, TURNS, 40_000);
             assert_lives_for(balancer, TURNS, &[segment.clone(), segment], 5 * 60);
+        }
+    });
+}
+
+#[test]
+fn frames_for_others_keep_no_session_alive() {
+    on_host(|balancer| {
+        for flow in Flow::all() {
+            let segment = client(flow, BRIEF, 40_000);
+            let server = balancer.begin(BRIEF, &segment);
+            let next = match flow.protocol.is_tcp() {
+                true => ack(&segment),
+                false => segment.clone(),
+            };
+            assert_eq!(balancer.follow(BRIEF, &next), server, "{flow}");
+            for _ in 0..2 {
+                balancer.wait(7);
+                let flooded = next.with(|it| it.destination_mac = STRANGER_MAC).frame();
+                let seen = balancer.run(&flooded);
+                assert_eq!((seen.verdict, seen.output), (Verdict::Pass, flooded));
+            }
+            let (_, began) = balancer.sent(BRIEF, &next);
+            assert_eq!(began, 1, "{flow}");
         }
     });
 }
