@@ -52,75 +52,66 @@ fn follow(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket) -> Optio
         return vip.is_none().then_some(Verdict::Pass);
     };
     let hash = ip.flow.hash();
+    let plain = Plain {
+        tables,
+        control,
+        ip,
+        hash,
+        virtual_server,
+    };
     // The session first: it is what is not in the caches.
     if let Some(binding) = session::by_table_alone(tables, &ip.flow, hash, virtual_server) {
-        return forward(
-            packet,
-            tables,
-            control,
-            ip,
-            hash,
-            virtual_server,
-            Way::Table(binding?),
-        );
+        return plain.forward(packet, &Way::Table(binding?));
     }
     if ip.tcp_flags & SYN == 0 {
         if ip.tcp_flags & (FIN | RST) != 0 {
             return None;
         }
         if let Some(session) = session::peek(tables, control, ip, virtual_server.id) {
-            return forward(
-                packet,
-                tables,
-                control,
-                ip,
-                hash,
-                virtual_server,
-                Way::Session(session),
-            );
+            return plain.forward(packet, &Way::Session(session));
         }
     }
     let beginning = session::beginning(tables, control, ip, hash, virtual_server)?;
-    forward(
-        packet,
-        tables,
-        control,
-        ip,
-        hash,
-        virtual_server,
-        Way::New(beginning),
-    )
+    plain.forward(packet, &Way::New(beginning))
 }
 
-/// The rest of the path. It is compiled for each way, because none has to remember then which one it is.
-#[inline(always)]
-fn forward(
-    packet: &mut impl Packet,
-    tables: &impl State,
-    control: &Control,
-    ip: &IpPacket,
+/// A plain packet for a virtual server.
+struct Plain<'tables, T> {
+    tables: &'tables T,
+    control: &'tables Control,
+    ip: &'tables IpPacket,
     hash: u64,
-    virtual_server: &VirtualServer,
-    way: Way<'_>,
-) -> Option<Verdict> {
-    let binding = match &way {
-        Way::Table(binding) | Way::New(Beginning { binding, .. }) => *binding,
-        Way::Session(session) => session.state.binding(),
-    };
-    let choice = Choice::new(tables, virtual_server, binding)?;
-    if !ethernet::is_for_us_to(packet, tables, choice.real_server) {
-        return Some(Verdict::Pass);
+    virtual_server: &'tables VirtualServer,
+}
+
+impl<T: State> Plain<'_, T> {
+    /// The rest of the path. It is compiled for each way, because none has to remember then which one it is.
+    #[inline(always)]
+    fn forward(&self, packet: &mut impl Packet, way: &Way<'_>) -> Option<Verdict> {
+        let Self {
+            tables,
+            control,
+            ip,
+            hash,
+            virtual_server,
+        } = *self;
+        let binding = match way {
+            Way::Table(binding) | Way::New(Beginning { binding, .. }) => *binding,
+            Way::Session(session) => session.state.binding(),
+        };
+        let choice = Choice::new(tables, virtual_server, binding)?;
+        if !ethernet::is_for_us_to(packet, tables, choice.real_server)
+            || protect::is_martian(&ip.flow)
+            || choice.binding.is_down()
+            || !forward::fits(ip, choice.real_server)
+        {
+            return None;
+        }
+        match way {
+            Way::Table(_) => {}
+            Way::Session(session) => session::follow(tables, control, session, virtual_server)?,
+            Way::New(beginning) => session::begin(tables, control, ip, &choice, beginning)?,
+        }
+        Some(forward::send(packet, tables, ip, &choice, hash))
     }
-    if protect::is_martian(&ip.flow)
-        || choice.binding.is_down()
-        || !forward::fits(ip, choice.real_server)
-    {
-        return None;
-    }
-    match &way {
-        Way::Table(_) => {}
-        Way::Session(session) => session::follow(tables, control, session, virtual_server)?,
-        Way::New(beginning) => session::begin(tables, control, ip, &choice, beginning)?,
-    }
-    Some(forward::send(packet, tables, ip, &choice, hash))
 }

@@ -70,6 +70,7 @@ on_both! {
     servers::a_client_ends_its_session_on_a_server_that_is_down
     servers::a_syn_whose_server_is_down_goes_to_another_one
     servers::a_server_that_comes_back_takes_no_session
+    servers::a_server_that_knows_a_former_mac_address_of_the_interface_keeps_its_sessions
     servers::a_drained_server_keeps_its_sessions
     servers::no_session_moves_when_servers_come_and_go
     sticky::a_client_stays_across_sessions_and_ports

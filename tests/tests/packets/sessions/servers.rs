@@ -122,6 +122,31 @@ pub fn a_syn_whose_server_is_down_goes_to_another_one(balancer: &mut Balancer<'_
     }
 }
 
+/// The interface has another MAC address since the server's entry was made: frames are for the interface's.
+pub fn a_server_that_knows_a_former_mac_address_of_the_interface_keeps_its_sessions(
+    balancer: &mut Balancer<'_, impl Backend>,
+) {
+    const FORMER: [u8; 6] = [2, 0, 0, 0, 0, 0xf0];
+
+    for flow in Flow::all() {
+        let sessions = sessions(balancer, flow);
+        balancer.with_server(1, |member| {
+            let link = member.link.as_mut().expect("all are up");
+            link.source_mac = FORMER;
+        });
+        for (segment, server) in &sessions {
+            assert_eq!(balancer.follow(TURNS, &packet(segment)), *server, "{flow}");
+        }
+        // It is down before its entry is made anew.
+        balancer.take_down(1);
+        for (segment, _) in &sessions {
+            assert_ne!(balancer.follow(TURNS, &packet(segment)), 1, "{flow}");
+        }
+        balancer.restore();
+        balancer.backend.forget();
+    }
+}
+
 pub fn a_server_that_comes_back_takes_no_session(balancer: &mut Balancer<'_, impl Backend>) {
     for flow in Flow::all() {
         balancer.take_down(1);
