@@ -110,13 +110,10 @@ pub struct VipSlot {
 }
 
 impl VipSlot {
-    /// Whether this slot holds the given key.
+    /// Whether this slot holds the given key. A free one holds `::` without protocol and port.
     #[inline(always)]
     pub fn holds(&self, address: AddressWords, protocol: u8, port: u16) -> bool {
-        self.id != 0
-            && self.port == port
-            && self.protocol == protocol
-            && self.address.words() == address
+        self.port == port && self.protocol == protocol && self.address.words() == address
     }
 }
 
@@ -163,6 +160,7 @@ pub struct PortRange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol;
 
     #[test]
     fn a_bucket_is_one_cache_line() {
@@ -182,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_free_slot_holds_no_key() {
-        assert!(!VipSlot::default().holds([0, 0], 0, 0));
+    fn a_free_slot_holds_no_key_of_a_protocol() {
+        assert!(!VipSlot::default().holds([0, 0], protocol::TCP, 0));
     }
 }

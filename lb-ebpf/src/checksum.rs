@@ -21,11 +21,11 @@ impl Checksum {
     /// The checksum as it is stored in a packet.
     #[inline(always)]
     pub const fn finish(self) -> u16 {
-        // Of as many words as a packet has, the third time is the last that carries anything.
-        let sum = (self.0 & 0xffff) + (self.0 >> 16);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        !(sum as u16)
+        // After this there are less than 32 bits, of as many words as a packet has. Added to itself with its halves swapped, a
+        // word has the sum of both in its upper half, what the lower half carries included.
+        let sum = ((self.0 & 0xffff) + (self.0 >> 16)) as u32;
+        let twice = sum.wrapping_mul(0x1_0001).wrapping_add(sum >> 16);
+        !((twice >> 16) as u16)
     }
 }
 

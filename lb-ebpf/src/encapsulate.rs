@@ -18,49 +18,32 @@ struct Inner {
     traffic_class: u8,
     /// Identification and "don't fragment" for an outer header of IPv4, as they lie there.
     fragmentation: u32,
-    tags: Tags,
 }
 
 impl Inner {
+    const DONT_FRAGMENT: u32 = u32::from_be(0x4000);
+
     #[inline(always)]
-    fn read(frame: Frame<'_>, ip: &IpPacket) -> Option<Self> {
-        const DONT_FRAGMENT: u32 = u32::from_be(0x4000);
-
-        let tags = Tags::read(frame, ip.offset())?;
-        Some(if ip.flow.is_ipv4() {
-            let header = header::<IPV4>(frame, ip)?;
-            // Identification, and the place in the datagram: the fragments of one have one identification, but each is a
-            // datagram outside.
-            let word = header.u32::<4>();
-            Self {
-                protocol: protocol::IPV4,
-                traffic_class: header.u8::<1>(),
-                fragmentation: word & DONT_FRAGMENT | (word ^ word >> 16) & 0xffff,
-                tags,
-            }
-        } else {
-            let header = header::<IPV6>(frame, ip)?;
-            Self {
-                protocol: protocol::IPV6,
-                traffic_class: (u16::from_be(header.u16::<0>()) >> 4) as u8,
-                // A router can't fragment IPv6: it must not fragment IPv6 inside of IPv4 either (RFC 4213 section 3.2.2).
-                fragmentation: DONT_FRAGMENT,
-                tags,
-            }
-        })
+    fn ipv4(header: View<'_, IPV4>) -> Self {
+        // Identification, and the place in the datagram: the fragments of one have one identification, but each is a
+        // datagram outside.
+        let word = header.u32::<4>();
+        Self {
+            protocol: protocol::IPV4,
+            traffic_class: header.u8::<1>(),
+            fragmentation: word & Self::DONT_FRAGMENT | (word ^ word >> 16) & 0xffff,
+        }
     }
-}
 
-/// The IP header.
-#[inline(always)]
-fn header<'packet, const N: usize>(
-    frame: Frame<'packet>,
-    ip: &IpPacket,
-) -> Option<View<'packet, N>> {
-    if ip.offset() == ETHERNET {
-        return Some(frame.views::<ETHERNET, N>()?.1);
+    #[inline(always)]
+    fn ipv6(header: View<'_, IPV6>) -> Self {
+        Self {
+            protocol: protocol::IPV6,
+            traffic_class: (u16::from_be(header.u16::<0>()) >> 4) as u8,
+            // A router can't fragment IPv6: it must not fragment IPv6 inside of IPv4 either (RFC 4213 section 3.2.2).
+            fragmentation: Self::DONT_FRAGMENT,
+        }
     }
-    frame.skip(ip.offset())?.view()
 }
 
 /// Puts the outer header of a server in front of the packet: the Ethernet header, where the MAC addresses are still to be
@@ -72,39 +55,62 @@ pub fn encapsulate<'packet>(
     server: &RealServer,
     hash: u64,
 ) -> Option<View<'packet, ETHERNET>> {
-    let inner = Inner::read(packet.frame(), ip)?;
+    let tags = Tags::read(packet.frame(), ip.offset())?;
     if server.outer_header == OUTER_V4 {
         if !packet.adjust_head(-(IPV4 as i32)) {
             return None;
         }
-        let (ethernet, header) = headers(packet.frame(), ip, inner.tags, ETHERTYPE_IPV4)?;
+        let (ethernet, header, inner) = headers(packet.frame(), ip, tags, ETHERTYPE_IPV4)?;
         in_ipv4(header, ip, server, hash, &inner);
         Some(ethernet)
     } else {
         if !packet.adjust_head(-(IPV6 as i32)) {
             return None;
         }
-        let (ethernet, header) = headers(packet.frame(), ip, inner.tags, ETHERTYPE_IPV6)?;
+        let (ethernet, header, inner) = headers(packet.frame(), ip, tags, ETHERTYPE_IPV6)?;
         in_ipv6(header, ip, server, hash, &inner);
         Some(ethernet)
     }
 }
 
-/// The new Ethernet header, with tags as they were, and the place of an outer header of this EtherType.
+/// The new Ethernet header, with tags as they were; the place of an outer header of this EtherType; and what is in the
+/// inner one.
 #[inline(always)]
-fn headers<'packet, const N: usize>(
+fn headers<'packet, const OUTER: usize>(
     frame: Frame<'packet>,
     ip: &IpPacket,
     tags: Tags,
     ethertype: u16,
-) -> Option<(View<'packet, ETHERNET>, View<'packet, N>)> {
+) -> Option<(View<'packet, ETHERNET>, View<'packet, OUTER>, Inner)> {
+    if ip.flow.is_ipv4() {
+        let (ethernet, outer, inner) = places(frame, ip, tags, ethertype)?;
+        Some((ethernet, outer, Inner::ipv4(inner)))
+    } else {
+        let (ethernet, outer, inner) = places(frame, ip, tags, ethertype)?;
+        Some((ethernet, outer, Inner::ipv6(inner)))
+    }
+}
+
+/// As [`headers`], with the inner one as it lies there.
+#[inline(always)]
+fn places<'packet, const OUTER: usize, const INNER: usize>(
+    frame: Frame<'packet>,
+    ip: &IpPacket,
+    tags: Tags,
+    ethertype: u16,
+) -> Option<(
+    View<'packet, ETHERNET>,
+    View<'packet, OUTER>,
+    View<'packet, INNER>,
+)> {
     if ip.offset() == ETHERNET {
-        let (ethernet, header) = frame.views::<ETHERNET, N>()?;
+        let (ethernet, outer, inner) = frame.views()?;
         ethernet.set_u16::<12>(ethertype.to_be());
-        return Some((ethernet, header));
+        return Some((ethernet, outer, inner));
     }
     tags.write(frame, ip.offset(), ethertype)?;
-    Some((frame.view()?, frame.skip(ip.offset())?.view()?))
+    let (outer, inner, View { .. }) = frame.skip(ip.offset())?.views::<OUTER, INNER, 0>()?;
+    Some((frame.view()?, outer, inner))
 }
 
 #[inline(always)]

@@ -45,7 +45,11 @@ pub fn vip(tables: &impl Tables, address: AddressWords) -> Option<&Vip> {
 /// As [`vip`], in this directory.
 #[inline(always)]
 pub fn vip_in(tables: &impl Tables, directory: Directory, address: AddressWords) -> Option<&Vip> {
-    tables.vip(*find(tables, directory, address, 0, 0)?)
+    match *find(tables, directory, address, 0, 0)? {
+        // Only `::` is what a free place looks like.
+        0 => None,
+        id => tables.vip(id),
+    }
 }
 
 /// The id that a key of the directory leads to.

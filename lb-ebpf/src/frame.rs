@@ -91,24 +91,24 @@ impl<'packet> Frame<'packet> {
         })
     }
 
-    /// The first `N` bytes and the `M` bytes behind them, if there are as many.
+    /// The first `A` bytes, the `B` bytes behind them and the `C` bytes behind those, if there are as many.
     #[inline(always)]
-    pub fn views<const N: usize, const M: usize>(
+    pub fn views<const A: usize, const B: usize, const C: usize>(
         self,
-    ) -> Option<(View<'packet, N>, View<'packet, M>)> {
-        let behind = self.start.wrapping_add(N);
-        if self.start.wrapping_add(N + M) > self.end {
+    ) -> Option<(View<'packet, A>, View<'packet, B>, View<'packet, C>)> {
+        if self.start.wrapping_add(A + B + C) > self.end {
             return None;
         }
-        let first = View {
-            start: self.start,
+        Some((self.known(0), self.known(A), self.known(A + B)))
+    }
+
+    /// `N` bytes that are known to be there.
+    #[inline(always)]
+    const fn known<const N: usize>(self, offset: usize) -> View<'packet, N> {
+        View {
+            start: self.start.wrapping_add(offset),
             packet: PhantomData,
-        };
-        let second = View {
-            start: behind,
-            packet: PhantomData,
-        };
-        Some((first, second))
+        }
     }
 
     /// What follows the first `bytes`, if there are as many.

@@ -223,7 +223,6 @@ pub fn plain_ipv4(frame: Frame<'_>) -> Option<IpPacket> {
 
     let headers = frame.view::<{ ETHERNET + IPV4 + UP_TO_FLAGS }>()?;
     let is_plain = headers.u16::<12>() == ETHERTYPE_IPV4.to_be()
-        && headers.u8::<0>() & GROUP == 0
         && headers.u8::<14>() == VERSION_4_WITHOUT_OPTIONS
         && headers.u16::<20>() & FRAGMENT.to_be() == 0;
     let flow = ported(
@@ -258,7 +257,6 @@ pub fn plain_ipv6(frame: Frame<'_>) -> Option<IpPacket> {
         headers.u8::<20>(),
     );
     let is_plain = headers.u16::<12>() == ETHERTYPE_IPV6.to_be()
-        && headers.u8::<0>() & GROUP == 0
         && headers.u8::<14>() & 0xf0 == VERSION_6
         && !Address::words_are_ipv4(flow.source)
         && !Address::words_are_ipv4(flow.destination);

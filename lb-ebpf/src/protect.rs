@@ -8,16 +8,16 @@ use crate::parse::Flow;
 /// and "this network" (RFC 1812 section 5.3.7, RFC 4291 section 2), or the VIP itself (the "land" attack).
 #[inline(always)]
 pub fn is_martian(flow: &Flow) -> bool {
-    let [high, low]: AddressWords = flow.source;
-    let martian = if flow.is_ipv4() {
-        let first_octet = (low >> 32) as u8;
-        matches!(first_octet, 0 | 127 | 224..)
+    if flow.is_ipv4() {
+        let [source, destination] = [flow.source, flow.destination].map(|[_, low]| low >> 32);
+        let first_octet = source as u8;
+        first_octet == 127 || !(1..224).contains(&first_octet) || source == destination
     } else {
+        let [high, low]: AddressWords = flow.source;
         let multicast = high as u8 == 0xff;
         let unspecified_or_loopback = high == 0 && u64::from_be(low) <= 1;
-        multicast || unspecified_or_loopback
-    };
-    martian || flow.source == flow.destination
+        multicast || unspecified_or_loopback || flow.source == flow.destination
+    }
 }
 
 #[cfg(test)]

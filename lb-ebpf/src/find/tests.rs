@@ -123,6 +123,18 @@ fn only_a_vip_is_found() {
     assert!(vip(&tables, Address::from(VIP).words()).is_some());
 }
 
+/// Free places are all zeros.
+#[test]
+fn no_address_is_no_vip() {
+    let tables = tables();
+    let nowhere = Flow {
+        destination: [0, 0],
+        ..flow(VIP, protocol::TCP, 0)
+    };
+    assert!(vip(&tables, nowhere.destination).is_none());
+    assert!(virtual_server(&tables, &nowhere).is_none());
+}
+
 #[test]
 fn without_a_directory_nothing_is_found() {
     let tables = Arrays {
