@@ -30,8 +30,6 @@ pub type Counted = BTreeMap<Counter, Counters>;
 /// A counter of the balancer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Counter {
-    /// By id.
-    VirtualServer(u32),
     /// By index of `binding_counters`.
     Binding(u32),
     /// By name.
@@ -209,8 +207,8 @@ impl Packet for Buffer {
 pub struct NoKernel;
 
 impl Platform for NoKernel {
-    fn reset_virtual_server_counters(&mut self, _id: u32) -> Result<(), PlatformError> {
-        Ok(())
+    fn binding_counters(&mut self, _: u32) -> Result<Counters, PlatformError> {
+        Ok(Counters::default())
     }
 
     fn reset_binding_counters(&mut self, _index: u32) -> Result<(), PlatformError> {
@@ -235,12 +233,8 @@ struct Maps {
 }
 
 impl Maps {
-    fn add(&self, counter: Counter, packets: u64, bytes: u64, sessions: i64) {
-        let mut counted = self.counted.borrow_mut();
-        let counters = counted.entry(counter).or_default();
-        counters.packets += packets;
-        counters.bytes += bytes;
-        counters.sessions = counters.sessions.wrapping_add_signed(sessions);
+    fn change(&self, counter: Counter, change: impl FnOnce(&mut Counters)) {
+        change(self.counted.borrow_mut().entry(counter).or_default());
     }
 }
 
@@ -314,12 +308,14 @@ impl State for Maps {
     }
 
     fn count_drop(&self, reason: DropReason) {
-        self.add(Counter::Drop(reason.name()), 1, 0, 0);
+        self.change(Counter::Drop(reason.name()), |it| it.packets += 1);
     }
 
-    fn count(&self, &virtual_server: &u32, binding_counters: u32, bytes: u64) {
-        self.add(Counter::VirtualServer(virtual_server), 1, bytes, 0);
-        self.add(Counter::Binding(binding_counters), 1, bytes, 0);
+    fn count(&self, binding_counters: u32, bytes: u64) {
+        self.change(Counter::Binding(binding_counters), |counters| {
+            counters.packets += 1;
+            counters.bytes += bytes;
+        });
     }
 
     fn sessions_v4(&self, index: u32) -> Option<&BucketV4> {
@@ -352,15 +348,18 @@ impl State for Maps {
         take(&self.session_budget, control.new_sessions.into(), now)
     }
 
-    fn count_sessions(&self, virtual_server: Option<u32>, binding_counters: u32, sessions: i64) {
-        if let Some(id) = virtual_server {
-            self.add(Counter::VirtualServer(id), 0, 0, sessions);
-        }
-        self.add(Counter::Binding(binding_counters), 0, 0, sessions);
+    fn count_sessions(&self, binding_counters: u32, sessions: i64) {
+        self.change(Counter::Binding(binding_counters), |counters| {
+            counters.sessions = counters.sessions.wrapping_add_signed(sessions);
+        });
+    }
+
+    fn count_moved_session(&self, binding_counters: u32) {
+        self.change(Counter::Binding(binding_counters), |it| it.moved += 1);
     }
 
     fn count_session_event(&self, event: SessionEvent) {
-        self.add(Counter::Event(event.name()), 1, 0, 0);
+        self.change(Counter::Event(event.name()), |it| it.packets += 1);
     }
 
     fn repeat(&self, times: u32, step: impl FnMut(u32)) {

@@ -12,7 +12,8 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
-/// Value of the per-CPU maps `virtual_server_counters` and `binding_counters`.
+/// Value of the per-CPU map `binding_counters`, and of `unbound_counters`: by virtual server, what those bindings counted
+/// that are no more. What a virtual server forwarded is the sum of both.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Counters {
@@ -20,10 +21,34 @@ pub struct Counters {
     pub packets: u64,
     /// Bytes of those frames as received, from the Ethernet header to the end of the IP packet.
     pub bytes: u64,
-    /// Sessions that began; for a binding also those that moved there.
+    /// Sessions that began there.
     pub sessions: u64,
-    /// Zero: entries don't lie across cache lines.
-    pub reserved: u64,
+    /// Sessions of other bindings that moved there.
+    pub moved: u64,
+}
+
+impl Counters {
+    /// What both counted. A CPU may have taken back what another one counted, so parts may be below zero.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            packets: self.packets.wrapping_add(other.packets),
+            bytes: self.bytes.wrapping_add(other.bytes),
+            sessions: self.sessions.wrapping_add(other.sessions),
+            moved: self.moved.wrapping_add(other.moved),
+        }
+    }
+
+    /// What this one counted and the other one didn't.
+    #[must_use]
+    pub const fn minus(self, other: Self) -> Self {
+        Self {
+            packets: self.packets.wrapping_sub(other.packets),
+            bytes: self.bytes.wrapping_sub(other.bytes),
+            sessions: self.sessions.wrapping_sub(other.sessions),
+            moved: self.moved.wrapping_sub(other.moved),
+        }
+    }
 }
 
 /// What happened to the session table: the index in the per-CPU map `session_events`, whose values are `u64`.

@@ -39,7 +39,7 @@ pub struct VirtualServer {
     pub binding_capacity: u32,
     /// The VIP, for who reads the map.
     pub vip: Address,
-    /// Its own index: a packet looks its counters up by what lies at this address.
+    /// Its own index.
     pub id: u32,
     /// Zeros, up to the end of the cache line.
     pub reserved_line: [u8; 4],

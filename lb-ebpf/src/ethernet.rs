@@ -17,11 +17,16 @@ pub fn is_for_us(packet: &mut impl Packet, tables: &impl Tables) -> bool {
     matches!((ours, header), (Some(ours), Some(header)) if header.first_mac_words() == ours.mac_words())
 }
 
-/// Whether [`is_for_us`] is certain, of a packet for this server: what goes out where it came in has the MAC address of that
+/// Whether [`is_for_us`] is certain, of a packet for this server that came in by this interface: what goes out there again has the MAC address of that
 /// interface at hand. Of a server that can't be reached that may be a former one.
 #[inline(always)]
-pub fn is_for_us_to(packet: &mut impl Packet, tables: &impl Tables, server: &RealServer) -> bool {
-    if packet.ingress_ifindex() != server.ifindex {
+pub fn is_for_us_to(
+    packet: &mut impl Packet,
+    tables: &impl Tables,
+    server: &RealServer,
+    ingress: u32,
+) -> bool {
+    if ingress != server.ifindex {
         return is_for_us(packet, tables);
     }
     let header = packet.frame().view::<ETHERNET>();

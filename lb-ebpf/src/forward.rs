@@ -21,7 +21,8 @@ pub fn forward(
 ) -> Verdict {
     let server = choice.real_server;
     if fits(ip, server) {
-        send(packet, tables, ip, choice, hash)
+        let ingress = packet.ingress_ifindex();
+        send(packet, tables, ip, choice, hash, ingress)
     } else {
         too_big::answer(packet, tables, ip, server.mtu - server.outer_header)
     }
@@ -33,7 +34,7 @@ pub fn fits(ip: &IpPacket, server: &RealServer) -> bool {
     ip.length + server.outer_header <= server.mtu
 }
 
-/// Forwards a packet that fits.
+/// Forwards a packet that fits and came in by this interface.
 #[inline(always)]
 pub fn send(
     packet: &mut impl Packet,
@@ -41,6 +42,7 @@ pub fn send(
     ip: &IpPacket,
     choice: &Choice<'_>,
     hash: u64,
+    ingress: u32,
 ) -> Verdict {
     let server = choice.real_server;
     if server.has_outer_header() {
@@ -54,12 +56,8 @@ pub fn send(
             None => return Verdict::Pass,
         }
     }
-    tables.count(
-        &choice.virtual_server.id,
-        choice.binding.counters_index(),
-        ip.end() as u64,
-    );
-    if server.ifindex == packet.ingress_ifindex() {
+    tables.count(choice.binding.counters_index(), ip.end() as u64);
+    if server.ifindex == ingress {
         Verdict::Transmit
     } else {
         Verdict::Redirect(server.ifindex)

@@ -182,10 +182,17 @@ impl<'tables> Choice<'tables> {
         virtual_server: &'tables VirtualServer,
         binding: u32,
     ) -> Option<Self> {
+        Self::at(tables, virtual_server, binding).filter(|it| it.binding.real_server != 0)
+    }
+
+    /// As [`Self::new`]; but where there is none it is entry 0 of `real_servers`, all zeros, whose MTU no packet fits.
+    #[inline(always)]
+    pub fn at(
+        tables: &'tables impl Tables,
+        virtual_server: &'tables VirtualServer,
+        binding: u32,
+    ) -> Option<Self> {
         let binding = tables.binding(virtual_server.first_binding + binding)?;
-        if binding.real_server == 0 {
-            return None;
-        }
         Some(Self {
             virtual_server,
             binding,

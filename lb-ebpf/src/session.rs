@@ -609,7 +609,9 @@ impl<'tables> Packet<'tables> {
         };
         let before = if !self.belongs_to(found.state) {
             let before = found.change(|before| session.with_version_after(before))?;
-            self.came(tables, session, Some(self.virtual_server.id));
+            if let Some(binding) = self.binding(tables, session) {
+                began(tables, session, binding);
+            }
             before
         } else if self.binding(tables, found.state)?.keeps_sessions() {
             // Another CPU has recorded it meanwhile.
@@ -620,7 +622,10 @@ impl<'tables> Packet<'tables> {
                 before.moved(session.binding()).used(phase, self.now)
             };
             let before = found.change(moved)?;
-            self.came(tables, moved(before), None);
+            if let Some(binding) = self.binding(tables, session) {
+                tables.count_moved_session(binding.counters_index());
+                came(tables, moved(before), binding);
+            }
             before
         };
         ended(tables, before);
@@ -639,7 +644,7 @@ impl<'tables> Packet<'tables> {
         if recorded.created
             && let Some(binding) = binding
         {
-            began(tables, session, binding, Some(self.virtual_server.id));
+            began(tables, session, binding);
         }
         if recorded.replaced.is_session() {
             evicted(tables, recorded.replaced, self.now);
@@ -647,7 +652,7 @@ impl<'tables> Packet<'tables> {
         if recorded.duplicate.is_session()
             && let Some(binding) = self.binding(tables, recorded.duplicate)
         {
-            tables.count_sessions(Some(self.virtual_server.id), binding.counters_index(), -1);
+            tables.count_sessions(binding.counters_index(), -1);
             ended(tables, recorded.duplicate);
         }
         recorded.session.binding()
@@ -657,20 +662,18 @@ impl<'tables> Packet<'tables> {
     fn binding<'t>(&self, tables: &'t impl Tables, session: Session) -> Option<&'t Binding> {
         tables.binding(self.virtual_server.first_binding + session.binding())
     }
-
-    /// Counts a session that has come to its binding, and for the virtual server if that is given.
-    #[inline(always)]
-    fn came(&self, tables: &impl State, session: Session, virtual_server: Option<u32>) {
-        if let Some(binding) = self.binding(tables, session) {
-            began(tables, session, binding, virtual_server);
-        }
-    }
 }
 
-/// Counts a session that has come to a binding, and for the virtual server if that is given.
+/// Counts a session that has begun.
 #[inline(always)]
-fn began(tables: &impl State, session: Session, binding: &Binding, virtual_server: Option<u32>) {
-    tables.count_sessions(virtual_server, binding.counters_index(), 1);
+fn began(tables: &impl State, session: Session, binding: &Binding) {
+    tables.count_sessions(binding.counters_index(), 1);
+    came(tables, session, binding);
+}
+
+/// Counts a session that has come to a binding, if it is active.
+#[inline(always)]
+fn came(tables: &impl State, session: Session, binding: &Binding) {
     if session.is_active() {
         add_active(tables, binding, 1);
     }

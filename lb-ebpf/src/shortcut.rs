@@ -10,7 +10,7 @@ use lb_common::{Control, VirtualServer};
 
 use crate::{
     Choice, Verdict, counted, ethernet, find, forward,
-    frame::Packet,
+    frame::{self, Packet},
     parse::{
         self, IpPacket,
         tcp_flag::{FIN, RST, SYN},
@@ -48,7 +48,10 @@ fn follow(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket) -> Optio
     let control = tables.control()?;
     let directory = control.directory.load();
     let Some(virtual_server) = find::by_exact_port(tables, directory, &ip.flow) else {
-        let vip = find::vip_in(tables, directory, ip.flow.destination);
+        // What was computed to find the virtual server is computed anew, so that packets that have one need not keep it.
+        let destination = ip.flow.destination.map(frame::opaque);
+        let directory = control.directory.load();
+        let vip = find::vip_in(tables, directory, destination);
         return vip.is_none().then_some(Verdict::Pass);
     };
     let hash = ip.flow.hash();
@@ -99,8 +102,9 @@ impl<T: State> Plain<'_, T> {
             Way::Table(binding) | Way::New(Beginning { binding, .. }) => *binding,
             Way::Session(session) => session.state.binding(),
         };
-        let choice = Choice::new(tables, virtual_server, binding)?;
-        if !ethernet::is_for_us_to(packet, tables, choice.real_server)
+        let choice = Choice::at(tables, virtual_server, binding)?;
+        let ingress = packet.ingress_ifindex();
+        if !ethernet::is_for_us_to(packet, tables, choice.real_server, ingress)
             || protect::is_martian(&ip.flow)
             || choice.binding.is_down()
             || !forward::fits(ip, choice.real_server)
@@ -112,6 +116,6 @@ impl<T: State> Plain<'_, T> {
             Way::Session(session) => session::follow(tables, control, session, virtual_server)?,
             Way::New(beginning) => session::begin(tables, control, ip, &choice, beginning)?,
         }
-        Some(forward::send(packet, tables, ip, &choice, hash))
+        Some(forward::send(packet, tables, ip, &choice, hash, ingress))
     }
 }

@@ -67,8 +67,8 @@ pub trait State: Tables {
     fn may_send_error(&self) -> bool;
     /// Counts a dropped packet.
     fn count_drop(&self, reason: DropReason);
-    /// Counts a forwarded packet, for a virtual server and for one of its bindings.
-    fn count(&self, virtual_server: &u32, binding_counters: u32, bytes: u64);
+    /// Counts a forwarded packet.
+    fn count(&self, binding_counters: u32, bytes: u64);
     /// An entry of `sessions_v4`.
     fn sessions_v4(&self, index: u32) -> Option<&BucketV4>;
     /// An entry of `sessions_v6`.
@@ -83,8 +83,10 @@ pub trait State: Tables {
     fn turns(&self, virtual_server: u32) -> Option<&AtomicU64>;
     /// Takes one from this CPU's budget of new sessions, if there is one left at this time.
     fn may_record_session(&self, control: &Control, now: u64) -> bool;
-    /// Counts sessions (less than 0 takes back what was counted) of a binding, and of a virtual server if given.
-    fn count_sessions(&self, virtual_server: Option<u32>, binding_counters: u32, sessions: i64);
+    /// Counts sessions that began; less than 0 takes back what was counted.
+    fn count_sessions(&self, binding_counters: u32, sessions: i64);
+    /// Counts a session that moved.
+    fn count_moved_session(&self, binding_counters: u32);
     /// Counts what happened to the session table.
     fn count_session_event(&self, event: SessionEvent);
     /// [`session::step`]. This and what follows are functions of their own in the kernel, each with a stack of its own,

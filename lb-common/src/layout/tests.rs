@@ -184,7 +184,7 @@ fn layout() -> String {
             packets,
             bytes,
             sessions,
-            reserved
+            moved
         }),
     ]
     .into_iter()
@@ -199,6 +199,7 @@ fn a_layout_that_changes_has_a_new_number() {
         (1, include_str!("1.txt")),
         (2, include_str!("2.txt")),
         (3, include_str!("3.txt")),
+        (4, include_str!("4.txt")),
     ];
     let (_, described) = known
         .into_iter()

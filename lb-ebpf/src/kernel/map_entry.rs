@@ -32,20 +32,11 @@ pub fn at<'array, T, const LEN: usize, const FLAGS: usize>(
 }
 
 /// This CPU's own entry, to change. Who has it is done with it before anyone asks for it again.
-#[inline(always)]
-pub fn own<T, const LEN: usize>(array: &PerCpuArray<T, LEN>, index: u32) -> Option<&mut T> {
-    own_at(array, &index)
-}
-
-/// As [`own`] and [`at`].
 #[expect(clippy::mut_from_ref, reason = "each CPU has its own")]
 #[inline(always)]
-pub fn own_at<'array, T, const LEN: usize>(
-    array: &'array PerCpuArray<T, LEN>,
-    index: &u32,
-) -> Option<&'array mut T> {
+pub fn own<T, const LEN: usize>(array: &PerCpuArray<T, LEN>, index: u32) -> Option<&mut T> {
     // SAFETY: an array of such entries, which stay; and XDP programs do not interrupt one another.
-    unsafe { look_up(array, index).cast::<T>().as_mut() }
+    unsafe { look_up(array, &index).cast::<T>().as_mut() }
 }
 
 /// Where an entry of a map is; null if there is none.

@@ -208,17 +208,19 @@ impl<'maps> Handover<'maps> {
                 fragments.insert(datagram, bytemuck::cast::<_, [u64; _]>(moved), 0)?;
             }
         }
-        for (&then, Successor { id, .. }) in &self.virtual_servers {
+        for (&then, Successor { id, bindings, .. }) in &self.virtual_servers {
             let turns = self.former.turns.get(then);
             self.tables.sessions.turns.set(*id, turns);
+            let bindings = bindings.values().map(|it| it.counters_then);
+            let unbound = self.former.unbound_counters(then, bindings)?;
+            self.tables.unbound_counters.set(*id, unbound);
         }
-        let ids = self.virtual_servers.iter().map(|(&then, it)| [then, it.id]);
         let members = self
             .virtual_servers
             .values()
             .flat_map(|it| it.bindings.values());
         let members = members.map(|it| [it.counters_then, it.counters]);
-        counters.continue_from(&self.former.counters, ids, members)?;
+        counters.continue_from(&self.former.counters, members)?;
         counters.add_evicted(self.copied.evicted)
     }
 

@@ -19,7 +19,7 @@ use std::{
 use bytemuck::Zeroable;
 use ipnet::IpNet;
 use lb_common::{
-    Address, Binding, Control, Directory, Name, PredictorTable, RealServer, TableBlock,
+    Address, Binding, Control, Counters, Directory, Name, PredictorTable, RealServer, TableBlock,
     VirtualServer,
     session::{self, ticks},
 };
@@ -38,8 +38,8 @@ use crate::{
 
 /// What the reconciler needs beside the tables.
 pub trait Platform {
-    /// Sets the counters of a virtual server, by id, to zero.
-    fn reset_virtual_server_counters(&mut self, id: u32) -> Result<(), PlatformError>;
+    /// The counters at an index of `binding_counters`.
+    fn binding_counters(&mut self, index: u32) -> Result<Counters, PlatformError>;
     /// Sets the counters at an index of `binding_counters` to zero.
     fn reset_binding_counters(&mut self, index: u32) -> Result<(), PlatformError>;
     /// Returns when every packet that is being processed now has been.
@@ -192,7 +192,7 @@ impl<P: Platform> Reconciler<P> {
             .collect()
     }
 
-    /// A virtual server's id: its index in `virtual_servers` and `virtual_server_counters`.
+    /// A virtual server's id: its index in `virtual_servers` and `unbound_counters`.
     pub fn virtual_server_id(&self, virtual_server: &str) -> Option<u32> {
         Some(self.slot(virtual_server)?.id)
     }
@@ -203,15 +203,18 @@ impl<P: Platform> Reconciler<P> {
         Some(slot.members.get(real_server)?.counters)
     }
 
-    /// The ids of all virtual servers.
-    pub fn virtual_server_ids(&self) -> impl Iterator<Item = u32> {
-        self.state.virtual_servers.values().map(|slot| slot.id)
+    /// The indices in `binding_counters` of the real servers that are bound to a virtual server.
+    pub fn counters_of(&self, virtual_server: &str) -> impl Iterator<Item = u32> {
+        let members = self
+            .slot(virtual_server)
+            .into_iter()
+            .flat_map(|slot| slot.members.values());
+        members.map(|member| member.counters)
     }
 
-    /// The indices in `binding_counters` of the real servers that are bound to these virtual servers, by id.
-    pub fn counters_of(&self, ids: &HashSet<u32>) -> impl Iterator<Item = u32> {
+    /// The indices in `binding_counters` of all real servers that are bound.
+    pub fn all_counters(&self) -> impl Iterator<Item = u32> {
         let slots = self.state.virtual_servers.values();
-        let slots = slots.filter(|slot| ids.contains(&slot.id));
         slots.flat_map(|slot| slot.members.values().map(|member| member.counters))
     }
 
@@ -352,7 +355,7 @@ impl<P: Platform> Reconciler<P> {
     pub fn apply_at(&mut self, desired: &Desired, now: Instant) -> Result<(), ReconcileError> {
         let plan = Plan::make(&self.tables, self.state.clone(), desired, now)?;
         for &id in &plan.new_virtual_servers {
-            self.platform.reset_virtual_server_counters(id)?;
+            self.tables.unbound_counters.set(id, Counters::default());
             self.tables.sessions.turns.set(id, 0);
         }
         for &index in &plan.new_counters {
@@ -364,6 +367,11 @@ impl<P: Platform> Reconciler<P> {
         }
         if plan.write(&self.tables) {
             self.platform.wait_for_packets();
+        }
+        for &(id, index) in &plan.garbage.counters {
+            let counted = self.platform.binding_counters(index)?;
+            let before = self.tables.unbound_counters.get(id);
+            self.tables.unbound_counters.set(id, before.plus(counted));
         }
         self.state = plan.clean_up(&self.tables);
         let slots = self.state.virtual_servers.values();
@@ -393,7 +401,8 @@ struct Plan {
 struct Garbage {
     virtual_servers: Vec<u32>,
     real_servers: Vec<u32>,
-    counters: Vec<u32>,
+    /// Of bindings: the virtual server's id, and the index of their counters.
+    counters: Vec<(u32, u32)>,
     bindings: Vec<Bindings>,
     /// Single bindings in ranges that stay.
     members: Vec<u32>,
@@ -444,7 +453,7 @@ impl Plan {
         for slot in old_virtual_servers.into_values() {
             plan.garbage.virtual_servers.push(slot.id);
             plan.garbage.bindings.push(slot.bindings);
-            let counters = slot.members.values().map(|member| member.counters);
+            let counters = slot.members.values().map(|it| (slot.id, it.counters));
             plan.garbage.counters.extend(counters);
             plan.garbage.tables.extend([slot.table, slot.order]);
         }
@@ -576,7 +585,7 @@ impl Plan {
                 .push((slot.binding(&member), member.binding()));
             self.garbage.members.push(slot.binding(&member));
             self.garbage.offsets.insert((slot.id, member.offset.into()));
-            self.garbage.counters.push(member.counters);
+            self.garbage.counters.push((slot.id, member.counters));
         }
         Ok(slot)
     }
@@ -822,7 +831,7 @@ impl Plan {
             tables.virtual_servers.set(id, VirtualServer::zeroed());
             state.free.virtual_servers.release(id, 1);
         }
-        for index in self.garbage.counters {
+        for (_, index) in self.garbage.counters {
             state.free.binding_counters.release(index, 1);
         }
         for index in self.garbage.members {

@@ -1,18 +1,9 @@
-//! Rates, from counters sampled now and then.
+//! Rates, from the counters of bindings, sampled now and then.
 
 use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
 use lb_common::Counters;
-
-/// What a counter belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Counted {
-    /// The virtual server with this id.
-    VirtualServer(u32),
-    /// The real server, bound to a virtual server, whose counters have this index.
-    Binding(u32),
-}
 
 /// What was counted in a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,12 +14,27 @@ pub struct Rate {
     pub bits: u64,
     /// Sessions that began.
     pub sessions: u64,
+    /// Sessions that moved there.
+    pub moved: u64,
+}
+
+impl Rate {
+    /// That of both.
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            packets: self.packets + other.packets,
+            bits: self.bits + other.bits,
+            sessions: self.sessions + other.sessions,
+            moved: self.moved + other.moved,
+        }
+    }
 }
 
 /// The counters as they were when they were sampled last, and how fast they grew until then.
 #[derive(Default)]
 pub struct Rates {
-    counted: HashMap<Counted, Growth>,
+    /// By index in `binding_counters`.
+    counted: HashMap<u32, Growth>,
     sampled: Option<Instant>,
     /// When somebody asked for them last.
     asked: Option<Instant>,
@@ -80,8 +86,8 @@ impl Rates {
     }
 
     /// The rates at the last sample.
-    pub fn of(&self, key: Counted) -> Rate {
-        let growth = self.counted.get(&key);
+    pub fn of(&self, index: u32) -> Rate {
+        let growth = self.counted.get(&index);
         growth
             .filter(|it| Some(it.sampled) == self.sampled)
             .map(|it| it.rate)
@@ -90,12 +96,12 @@ impl Rates {
 }
 
 impl Sample<'_> {
-    /// Adds what is counted now. Whether that is not what it was: all counters begin with zeros.
-    pub fn add(&mut self, key: Counted, counters: Counters) -> bool {
-        let before = self.rates.counted.get(&key);
+    /// Adds what is counted now. All counters begin with zeros.
+    pub fn add(&mut self, index: u32, counters: Counters) {
+        let before = self.rates.counted.get(&index);
         let before = before.map(|it| it.counters).unwrap_or_default();
         if counters == before {
-            return false;
+            return;
         }
         let rate = |now: u64, before: u64| {
             let grown = now.saturating_sub(before) as f64;
@@ -108,11 +114,11 @@ impl Sample<'_> {
                 packets: rate(counters.packets, before.packets),
                 bits: 8 * rate(counters.bytes, before.bytes),
                 sessions: rate(counters.sessions, before.sessions),
+                moved: rate(counters.moved, before.moved),
             },
             sampled: self.now,
         };
-        self.rates.counted.insert(key, growth);
-        true
+        self.rates.counted.insert(index, growth);
     }
 }
 
@@ -120,55 +126,57 @@ impl Sample<'_> {
 mod tests {
     use super::*;
 
-    const KEY: Counted = Counted::VirtualServer(1);
+    const INDEX: u32 = 1;
 
     fn counters(packets: u64, bytes: u64, sessions: u64) -> Counters {
         Counters {
             packets,
             bytes,
             sessions,
-            reserved: 0,
+            moved: 0,
         }
     }
 
-    /// Samples, two seconds apart. What each addition said, and the rates after the last one.
-    fn sample(samples: &[Option<Counters>]) -> (Vec<bool>, Rate) {
+    /// The rates after the last of these samples, two seconds apart.
+    fn sample(samples: &[Option<Counters>]) -> Rate {
         let start = Instant::now();
         let mut rates = Rates::default();
-        let mut grown = Vec::new();
         for (number, counters) in (0..).zip(samples) {
             let mut sample = rates.sample(start + Duration::from_secs(2) * number);
-            grown.extend(counters.map(|counters| sample.add(KEY, counters)));
+            if let Some(counters) = counters {
+                sample.add(INDEX, *counters);
+            }
         }
-        (grown, rates.of(KEY))
+        rates.of(INDEX)
     }
 
     #[test]
     fn a_rate_is_the_growth_between_two_samples() {
         let before = Some(counters(100, 10_000, 10));
-        assert_eq!(sample(&[before]), (vec![true], Rate::default()));
+        assert_eq!(sample(&[before]), Rate::default());
         let expected = Rate {
             packets: 100,
             bits: 160_000,
             sessions: 3,
+            moved: 0,
         };
         let after = Some(counters(300, 50_000, 16));
-        assert_eq!(sample(&[before, after]), (vec![true; 2], expected));
+        assert_eq!(sample(&[before, after]), expected);
     }
 
     #[test]
     fn what_is_new_since_the_last_sample_began_with_zeros() {
-        let (grown, rate) = sample(&[None, Some(counters(200, 20_000, 20))]);
-        assert_eq!((grown, rate.packets), (vec![true], 100));
+        assert_eq!(
+            sample(&[None, Some(counters(200, 20_000, 20))]).packets,
+            100
+        );
     }
 
     #[test]
     fn what_has_not_grown_has_no_rate() {
         let [before, after] = [100, 300].map(|packets| Some(counters(packets, 0, 0)));
-        let (grown, rate) = sample(&[before, after, after]);
-        assert_eq!((grown, rate), (vec![true, true, false], Rate::default()));
-        let (_, rate) = sample(&[before, after, None]);
-        assert_eq!(rate, Rate::default());
+        assert_eq!(sample(&[before, after, after]), Rate::default());
+        assert_eq!(sample(&[before, after, None]), Rate::default());
     }
 
     #[test]
@@ -202,7 +210,6 @@ mod tests {
     #[test]
     fn a_counter_that_began_anew_has_no_rate() {
         let [before, after] = [counters(100, 10_000, 10), counters(5, 500, 1)].map(Some);
-        let (_, rate) = sample(&[before, after]);
-        assert_eq!(rate, Rate::default());
+        assert_eq!(sample(&[before, after]), Rate::default());
     }
 }

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::{
     Daemon,
-    rates::Counted,
+    rates::Rate,
     session_list::{self, SessionList},
 };
 use crate::{
@@ -61,8 +61,12 @@ impl Daemon {
                 })
                 .collect();
             let active = real_servers.iter().map(|real| real.sessions.active).sum();
-            let id = self.reconciler.virtual_server_id(name);
-            let (sessions, traffic) = self.counted(id.map(Counted::VirtualServer), active);
+            let (counters, rate) = self.counted(name);
+            let sessions = Sessions {
+                active,
+                total: counters.sessions,
+                per_second: rate.sessions,
+            };
             VirtualServer {
                 name: name.clone(),
                 vip: server.vip,
@@ -73,7 +77,7 @@ impl Daemon {
                 state: wanted.state().to_string(),
                 settling: settles.map(seconds_until),
                 sessions,
-                traffic,
+                traffic: traffic(&counters, &rate),
                 real_servers,
             }
         });
@@ -128,10 +132,12 @@ impl Daemon {
         name: &str,
         member: &Member,
     ) -> RealServer {
-        let counters = self.reconciler.binding_counters(&virtual_server.name, name);
-        let active = counters.map(|index| self.reconciler.tables().sessions.active(index));
-        let (sessions, traffic) =
-            self.counted(counters.map(Counted::Binding), active.unwrap_or_default());
+        let index = self.reconciler.binding_counters(&virtual_server.name, name);
+        let active = index.map(|index| self.reconciler.tables().sessions.active(index));
+        let maps = self.reconciler.platform();
+        let read = |index| unless_unreadable("binding_counters", maps.binding(index));
+        let counters = index.map(read).unwrap_or_default();
+        let rate = index.map(|it| self.rates.of(it)).unwrap_or_default();
         let is_sorry = virtual_server.sorry.as_deref() == Some(name);
         RealServer {
             name: name.to_owned(),
@@ -144,8 +150,12 @@ impl Daemon {
                 true => Vec::new(),
                 false => self.health.status(name, member.address, virtual_server),
             },
-            sessions,
-            traffic,
+            sessions: Sessions {
+                active: active.unwrap_or_default(),
+                total: counters.sessions + counters.moved,
+                per_second: rate.sessions + rate.moved,
+            },
+            traffic: traffic(&counters, &rate),
         }
     }
 
@@ -158,22 +168,19 @@ impl Daemon {
         counters.is_some_and(|index| active(index) || self.sessions.counted(index) > 0)
     }
 
-    /// What was counted, and how fast that grows.
-    fn counted(&self, counted: Option<Counted>, active: u64) -> (Sessions, Traffic) {
-        let counters = counted.map(|it| self.read_counters(it)).unwrap_or_default();
-        let rate = counted.map(|it| self.rates.of(it)).unwrap_or_default();
-        let sessions = Sessions {
-            active,
-            total: counters.sessions,
-            per_second: rate.sessions,
+    /// What a virtual server counted, and how fast that grows: what its bindings count, and counted while there were others.
+    fn counted(&self, virtual_server: &str) -> (Counters, Rate) {
+        let Some(id) = self.reconciler.virtual_server_id(virtual_server) else {
+            return Default::default();
         };
-        let traffic = Traffic {
-            packets: counters.packets,
-            bytes: counters.bytes,
-            packets_per_second: rate.packets,
-            bits_per_second: rate.bits,
-        };
-        (sessions, traffic)
+        let indices: Vec<_> = self.reconciler.counters_of(virtual_server).collect();
+        let unbound = self.reconciler.tables().unbound_counters.get(id);
+        let counters = self.read_counters(&indices).into_iter();
+        let rates = indices.iter().map(|&index| self.rates.of(index));
+        (
+            counters.fold(unbound, Counters::plus),
+            rates.fold(Rate::default(), Rate::plus),
+        )
     }
 
     /// Lines of JSON for the sessions that `filter` asks for; or what it names that nobody has.
@@ -182,37 +189,32 @@ impl Daemon {
         Ok(Box::new(SessionList::new(self.reconciler.tables(), filter)))
     }
 
-    /// Remembers the counters, for rates, if it is time for that. Those of bindings are many: they are read where the virtual
-    /// server has counted.
+    /// Remembers the counters, for rates, if it is time for that.
     pub(super) fn sample_rates(&mut self) {
         let now = Instant::now();
         if !self.rates.is_due(now) {
             return;
         }
-        let maps = self.reconciler.platform();
+        let indices: Vec<_> = self.reconciler.all_counters().collect();
+        let counters = self.read_counters(&indices);
         let mut sample = self.rates.sample(now);
-        let ids: Vec<_> = self.reconciler.virtual_server_ids().collect();
-        let read = unless_unreadable("virtual_server_counters", maps.virtual_servers(&ids));
-        let virtual_servers = ids.into_iter().zip(read);
-        let busy = virtual_servers
-            .filter(|&(id, counters)| sample.add(Counted::VirtualServer(id), counters))
-            .map(|(id, _)| id)
-            .collect();
-        let indices: Vec<_> = self.reconciler.counters_of(&busy).collect();
-        let read = unless_unreadable("binding_counters", maps.bindings(&indices));
-        for (index, counters) in indices.into_iter().zip(read) {
-            sample.add(Counted::Binding(index), counters);
+        for (index, counters) in indices.into_iter().zip(counters) {
+            sample.add(index, counters);
         }
     }
 
-    fn read_counters(&self, counted: Counted) -> Counters {
+    fn read_counters(&self, indices: &[u32]) -> Vec<Counters> {
         let maps = self.reconciler.platform();
-        match counted {
-            Counted::VirtualServer(id) => {
-                unless_unreadable("virtual_server_counters", maps.virtual_server(id))
-            }
-            Counted::Binding(index) => unless_unreadable("binding_counters", maps.binding(index)),
-        }
+        unless_unreadable("binding_counters", maps.bindings(indices))
+    }
+}
+
+fn traffic(counters: &Counters, rate: &Rate) -> Traffic {
+    Traffic {
+        packets: counters.packets,
+        bytes: counters.bytes,
+        packets_per_second: rate.packets,
+        bits_per_second: rate.bits,
     }
 }
 

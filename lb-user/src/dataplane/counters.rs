@@ -17,8 +17,6 @@ use crate::control::{Platform, PlatformError};
 
 /// The counter maps.
 pub struct CounterMaps {
-    /// By virtual-server id.
-    pub(super) virtual_servers: CountersMap,
     /// By [`lb_common::Binding::counters`].
     pub(super) bindings: CountersMap,
     /// By [`DropReason`].
@@ -43,19 +41,9 @@ pub(super) struct CountersMap {
 }
 
 impl CounterMaps {
-    /// What a virtual server forwarded.
-    pub fn virtual_server(&self, id: u32) -> Result<Counters, MapError> {
-        self.virtual_servers.read(id)
-    }
-
     /// What went to a real server for one virtual server.
     pub fn binding(&self, index: u32) -> Result<Counters, MapError> {
         self.bindings.read(index)
-    }
-
-    /// What these virtual servers forwarded, by id.
-    pub fn virtual_servers(&self, ids: &[u32]) -> io::Result<Vec<Counters>> {
-        self.virtual_servers.read_many(ids)
     }
 
     /// As [`Self::binding`], for many.
@@ -85,22 +73,13 @@ impl CounterMaps {
             .collect()
     }
 
-    /// Makes these counters what others are, of virtual servers and bindings that are numbered otherwise there. What is
-    /// counted meanwhile may be lost.
+    /// Makes these counters what others are, of bindings that are numbered otherwise there. What is counted meanwhile may
+    /// be lost.
     pub fn continue_from(
         &mut self,
         former: &Self,
-        virtual_servers: impl IntoIterator<Item = [u32; 2]>,
         bindings: impl IntoIterator<Item = [u32; 2]>,
     ) -> Result<(), MapError> {
-        for [then, now] in virtual_servers {
-            copy(
-                &former.virtual_servers.map,
-                then,
-                &mut self.virtual_servers.map,
-                now,
-            )?;
-        }
         for [then, now] in bindings {
             copy(&former.bindings.map, then, &mut self.bindings.map, now)?;
         }
@@ -145,7 +124,7 @@ impl CountersMap {
         Ok(Self { fd, map, sessions })
     }
 
-    fn read(&self, index: u32) -> Result<Counters, MapError> {
+    pub(super) fn read(&self, index: u32) -> Result<Counters, MapError> {
         Ok(self.grown(index, sum(self.map.get(&index, 0)?.iter())))
     }
 
@@ -184,13 +163,7 @@ impl CountersMap {
 fn sum<'a>(cpus: impl Iterator<Item = &'a Words>) -> Counters {
     cpus.fold(Counters::default(), |sum, &words| {
         let cpu: Counters = bytemuck::cast(words);
-        Counters {
-            packets: sum.packets + cpu.packets,
-            bytes: sum.bytes + cpu.bytes,
-            // A CPU that takes back what another one has counted is below zero.
-            sessions: sum.sessions.wrapping_add(cpu.sessions),
-            reserved: 0,
-        }
+        sum.plus(cpu)
     })
 }
 
@@ -201,8 +174,8 @@ fn grown(before: u64, read: u64) -> u64 {
 }
 
 impl Platform for CounterMaps {
-    fn reset_virtual_server_counters(&mut self, id: u32) -> Result<(), PlatformError> {
-        self.virtual_servers.reset(id)
+    fn binding_counters(&mut self, index: u32) -> Result<Counters, PlatformError> {
+        Ok(self.binding(index)?)
     }
 
     fn reset_binding_counters(&mut self, index: u32) -> Result<(), PlatformError> {

@@ -5,11 +5,11 @@
 
 use std::path::Path;
 
-use aya::maps::{HashMap, Map, MapData, MapType, PerCpuArray};
+use aya::maps::{HashMap, Map, MapData, MapError, MapType, PerCpuArray};
 use bytemuck::{AnyBitPattern, Pod, Zeroable};
 use lb_common::{
-    Binding, BucketV4, BucketV6, Control, Datagram, FirstFragment, Interface, LAYOUT, RealServer,
-    SessionKey, TableBlock, VirtualServer, session::State,
+    Binding, BucketV4, BucketV6, Control, Counters, Datagram, FirstFragment, Interface, LAYOUT,
+    RealServer, SessionKey, TableBlock, VirtualServer, session::State,
 };
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
 };
 
 #[cfg(feature = "layout-variant")]
-mod layout_3;
+mod layout_4;
 
 /// How the entries of a layout become those of today. Of other maps all layouts have the same entries.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,8 @@ pub struct Layout {
     virtual_servers: Entry<VirtualServer>,
     real_servers: Entry<RealServer>,
     bindings: Entry<Binding>,
+    /// Whether there is a map `virtual_server_counters`: all that each virtual server counted.
+    counts_virtual_servers: bool,
     /// The word of a session or a sticky client.
     state: fn(u64) -> State,
 }
@@ -37,6 +39,8 @@ pub struct Layout {
 /// Every layout that is known.
 const LAYOUTS: &[Layout] = &[
     TODAY,
+    #[cfg(not(feature = "layout-variant"))]
+    LAYOUT_3,
     #[cfg(not(feature = "layout-variant"))]
     LAYOUT_2,
     // What has got a meaning since then was zero: a byte of virtual servers, and a bit of slots. Keys lay in other buckets
@@ -47,7 +51,7 @@ const LAYOUTS: &[Layout] = &[
         ..LAYOUT_2
     },
     #[cfg(feature = "layout-variant")]
-    layout_3::LAYOUT_3,
+    layout_4::LAYOUT_4,
 ];
 
 /// That of this version.
@@ -56,7 +60,16 @@ const TODAY: Layout = Layout {
     virtual_servers: Entry::of::<VirtualServer>(),
     real_servers: Entry::of::<RealServer>(),
     bindings: Entry::of::<Binding>(),
+    counts_virtual_servers: false,
     state: State,
+};
+
+/// Packets were counted twice, and sessions that moved to a binding were counted with those that began there.
+#[cfg(not(feature = "layout-variant"))]
+const LAYOUT_3: Layout = Layout {
+    number: 3,
+    counts_virtual_servers: true,
+    ..TODAY
 };
 
 /// A virtual server's own index was not in its entry, nor the length of the outer header in that of a real server; both are
@@ -65,7 +78,7 @@ const TODAY: Layout = Layout {
 const LAYOUT_2: Layout = Layout {
     number: 2,
     bindings: Entry::of::<FlaggedServer>(),
-    ..TODAY
+    ..LAYOUT_3
 };
 
 /// A binding that had its flags at its real server.
@@ -131,8 +144,17 @@ pub struct Former {
     pub turns: Array<u64>,
     /// As the map of this name.
     pub fragments: Fragments,
+    unbound_counters: UnboundCounters,
     /// The counters.
     pub counters: CounterMaps,
+}
+
+/// What bindings counted that are no more.
+enum UnboundCounters {
+    /// As the map `unbound_counters`.
+    Known(Array<Counters>),
+    /// What is left of all that was counted without the bindings that there are.
+    Rest(CountersMap),
 }
 
 /// The layout of the pinned maps, if they are of another layout or other sizes than are needed.
@@ -195,8 +217,11 @@ impl Former {
             sticky_v6: FormerTable::open(pins, "sticky_v6", layout)?,
             turns: array(pins, "turns")?,
             fragments: fragments(pins)?,
+            unbound_counters: match layout.counts_virtual_servers {
+                true => UnboundCounters::Rest(counters(pins, "virtual_server_counters")?),
+                false => UnboundCounters::Known(array(pins, "unbound_counters")?),
+            },
             counters: CounterMaps {
-                virtual_servers: counters(pins, "virtual_server_counters")?,
                 bindings: counters(pins, "binding_counters")?,
                 drops: per_cpu(pins, "drop_counters")?,
                 session_events: per_cpu(pins, "session_events")?,
@@ -206,6 +231,24 @@ impl Former {
 }
 
 impl Former {
+    /// What a virtual server counted beside its bindings with these indices in `binding_counters`.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn unbound_counters(
+        &self,
+        id: u32,
+        mut bindings: impl Iterator<Item = u32>,
+    ) -> Result<Counters, MapError> {
+        match &self.unbound_counters {
+            UnboundCounters::Known(counters) => Ok(counters.get(id)),
+            UnboundCounters::Rest(all) => bindings.try_fold(all.read(id)?, |rest, index| {
+                Ok(rest.minus(self.counters.binding(index)?))
+            }),
+        }
+    }
+
     /// The bindings of a virtual server that lead to a real server, by their offsets.
     pub fn members(&self, virtual_server: &VirtualServer) -> impl Iterator<Item = (u32, Binding)> {
         let VirtualServer {

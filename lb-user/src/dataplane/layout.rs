@@ -126,11 +126,7 @@ pub fn maps(sizes: &Sizes) -> [MapLayout; 24] {
         map::<Budget>("error_budget", PerCpuArray, 1),
         map::<Budget>("session_budget", PerCpuArray, 1),
         map::<[u64; 8]>("scratch", PerCpuArray, 1),
-        map::<Counters>(
-            "virtual_server_counters",
-            PerCpuArray,
-            sizes.virtual_servers,
-        ),
+        map::<Counters>("unbound_counters", Array, sizes.virtual_servers),
         map::<Counters>("binding_counters", PerCpuArray, sizes.bindings),
         map::<u64>("drop_counters", PerCpuArray, DropReason::ALL.len() as u32),
         map::<u64>(

@@ -123,6 +123,7 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
             bindings: array(&mut balancer, "bindings")?,
             real_servers: array(&mut balancer, "real_servers")?,
             interfaces: array(&mut balancer, "interfaces")?,
+            unbound_counters: array(&mut balancer, "unbound_counters")?,
             sessions: Arc::new(SessionTables {
                 sessions_v4: array(&mut balancer, "sessions_v4")?,
                 sessions_v6: array(&mut balancer, "sessions_v6")?,
@@ -133,7 +134,6 @@ pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, LoadError> {
             }),
         },
         counters: CounterMaps {
-            virtual_servers: counters(&mut balancer, "virtual_server_counters")?,
             bindings: counters(&mut balancer, "binding_counters")?,
             drops: per_cpu(&mut balancer, "drop_counters")?,
             session_events: per_cpu(&mut balancer, "session_events")?,

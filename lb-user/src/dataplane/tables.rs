@@ -3,8 +3,8 @@
 use std::{io, sync::Arc};
 
 use lb_common::{
-    Binding, Budget, Clock, Control, Interface, LAYOUT, PortRange, RealServer, TableBlock, Vip,
-    VipBucket, VirtualServer, session::buckets_for,
+    Binding, Budget, Clock, Control, Counters, Interface, LAYOUT, PortRange, RealServer,
+    TableBlock, Vip, VipBucket, VirtualServer, session::buckets_for,
 };
 
 use super::{Array, SessionTables};
@@ -19,7 +19,7 @@ pub struct Sizes {
     pub vips: u32,
     /// `port_ranges`: two directories.
     pub port_ranges: u32,
-    /// `virtual_servers`, `virtual_server_counters` and `turns`.
+    /// `virtual_servers`, `unbound_counters` and `turns`.
     pub virtual_servers: u32,
     /// `predictor_tables`.
     pub table_blocks: u32,
@@ -114,6 +114,8 @@ pub struct Tables {
     pub real_servers: Array<RealServer>,
     /// By [`Interface::place`].
     pub interfaces: Array<Interface>,
+    /// By virtual-server id. No packet looks there.
+    pub unbound_counters: Array<Counters>,
     /// What packets leave there.
     pub sessions: Arc<SessionTables>,
 }
@@ -180,6 +182,7 @@ impl Tables {
             bindings: Array::anonymous(sizes.bindings)?,
             real_servers: Array::anonymous(sizes.real_servers)?,
             interfaces: Array::anonymous(Interface::SLOTS)?,
+            unbound_counters: Array::anonymous(sizes.virtual_servers)?,
             sessions: Arc::new(SessionTables::anonymous(sizes)?),
         })
     }

@@ -109,7 +109,8 @@ pub struct Balancer {
     program: Program,
     fd: ProgramFd,
     reconciler: Reconciler<CounterMaps>,
-    virtual_servers: Vec<u32>,
+    /// The indices of their counters.
+    bindings: Vec<u32>,
     /// By the MAC address of the way to each.
     real_servers: HashMap<[u8; 6], IpAddr>,
 }
@@ -143,7 +144,7 @@ impl Balancer {
         Ok(Self {
             fd: program.xdp().fd()?.try_clone()?,
             program,
-            virtual_servers: reconciler.virtual_server_ids().collect(),
+            bindings: reconciler.all_counters().collect(),
             reconciler,
             real_servers: next_hops
                 .filter_map(|(address, next_hop)| Some((next_hop.ok()?.mac, address)))
@@ -173,9 +174,9 @@ impl Balancer {
     pub fn counts(&self) -> Result<Counts> {
         let counters = self.reconciler.platform();
         let mut counts = Counts::default();
-        for virtual_server in counters.virtual_servers(&self.virtual_servers)? {
-            counts.forwarded += virtual_server.packets;
-            counts.sessions += virtual_server.sessions;
+        for binding in counters.bindings(&self.bindings)? {
+            counts.forwarded += binding.packets;
+            counts.sessions += binding.sessions;
         }
         counts.dropped = counters.drops()?.iter().map(|&(_, packets)| packets).sum();
         for (event, times) in counters.session_events()? {

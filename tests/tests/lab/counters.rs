@@ -1,8 +1,9 @@
 //! What `lb status --json` says agrees with what the clients did.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs};
 
-use lb_tests::named;
+use lb_tests::{Daemon, named};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::{DNS, SHOP, VIP, VIP6, balance, lab, number, serve_http, serve_udp};
@@ -102,4 +103,42 @@ fn a_server_of_two_virtual_servers_is_counted_for_each() {
             (count, count)
         );
     }
+}
+
+/// For the next daemon, too.
+#[test]
+fn what_an_unbound_server_counted_stays_with_its_virtual_server() {
+    let lab = lab(2);
+    let _servers = serve_udp(&lab, &[53]);
+    let lb = balance(
+        &lab,
+        "
+- {name: dns, vip: 10.9.1.1, protocol: udp, port: 53, bind: [web-1, web-2]}
+",
+    );
+    let ask = || drop(lab.client().udp((VIP, 53)).ask("?").unwrap());
+    let dns = |status: &Value| named(&status["virtual_servers"], "dns").clone();
+    let counted =
+        |dns: &Value| [&dns["packets"], &dns["bytes"], &dns["sessions"]["total"]].map(number);
+    (0..20).for_each(|_| ask());
+    let status = lb.wait_until("20 packets", |status| dns(status)["packets"] == 20);
+    let before = dns(&status.unwrap());
+    let left = number(&named(&before["real_servers"], "web-2")["packets"]);
+    assert!(left < 20, "{before:#}");
+
+    let unbound = lab.lb("unbind dns web-1 --now --socket {socket}").unwrap();
+    assert!(unbound.status.success(), "{unbound:?}");
+    let status = lb.wait_until("web-1 is gone", |status| {
+        dns(status)["real_servers"].as_array().unwrap().len() == 1
+    });
+    let after = dns(&status.unwrap());
+    assert_eq!(counted(&after), counted(&before));
+    assert_eq!(sum(&after, "packets"), left);
+
+    lb.stop(Signal::SIGKILL).unwrap();
+    let config = fs::read_to_string(lab.config_file()).unwrap();
+    let lb = Daemon::start(&lab, &config).unwrap();
+    ask();
+    let status = lb.wait_until("21 packets", |status| dns(status)["packets"] == 21);
+    assert_eq!(counted(&dns(&status.unwrap()))[2], 21);
 }

@@ -38,10 +38,11 @@ pub fn members(lab: &Lab, virtual_server: &str) -> BTreeMap<String, Member> {
         .map(|binding| {
             let name = real_servers.get(binding.real_server).name;
             let counters = counters.get(&binding.counters_index(), 0).unwrap();
-            let sessions = |words: &[u64; _]| bytemuck::cast::<_, Counters>(*words).sessions;
+            let counters = counters.iter().map(|&words| bytemuck::cast(words));
+            let counters = counters.fold(Counters::default(), Counters::plus);
             let member = Member {
                 active: active.get(binding.counters_index()),
-                total: counters.iter().map(sessions).sum(),
+                total: counters.sessions + counters.moved,
                 drains: binding.flags() & Binding::DRAINING != 0,
             };
             (name.as_str().unwrap().to_owned(), member)

@@ -202,7 +202,7 @@ impl Case {
                         None => readdressed(input, &macs.concat()),
                         Some(address) => outer::encapsulated(input, macs, address, seen),
                     },
-                    counted: self.counted([service.name(*flow), service.binding(*flow)]),
+                    counted: self.counted([service.binding(*flow)]),
                 }
             }
             Outcome::Followed(which) => {

@@ -472,7 +472,6 @@ pub fn forget_sessions<P: Platform>(reconciler: &Reconciler<P>) {
 
 /// What counters are called in the expectations.
 pub struct CounterNames {
-    virtual_servers: BTreeMap<u32, String>,
     bindings: BTreeMap<u32, String>,
 }
 
@@ -480,7 +479,6 @@ impl CounterNames {
     /// The names of the counters in use.
     pub fn new<P: Platform>(reconciler: &Reconciler<P>, config: &Config) -> Self {
         let mut names = Self {
-            virtual_servers: BTreeMap::new(),
             bindings: BTreeMap::new(),
         };
         for virtual_server in &config.virtual_servers {
@@ -490,19 +488,8 @@ impl CounterNames {
                 let binding = format!("{name} -> {}", binding.server);
                 names.bindings.insert(index.expect("bound"), binding);
             }
-            let id = reconciler.virtual_server_id(&name);
-            names.virtual_servers.insert(id.expect("configured"), name);
         }
         names
-    }
-
-    /// Of an index of `virtual_server_counters`.
-    pub fn virtual_server(&self, id: u32) -> String {
-        let unused = || format!("virtual_server_counters[{id}]");
-        self.virtual_servers
-            .get(&id)
-            .cloned()
-            .unwrap_or_else(unused)
     }
 
     /// Of an index of `binding_counters`.

@@ -15,7 +15,7 @@ use lb_common::{
 };
 use lb_ebpf::{
     State, Tables,
-    kernel::map_entry::{at, own, own_at, words},
+    kernel::map_entry::{at, own, words},
     parse::{Flow, IpPacket},
     session::{self, Step},
     sticky, tables,
@@ -64,8 +64,9 @@ static ERROR_BUDGET: PerCpuArray<Budget, 1> = PerCpuArray::new();
 static SESSION_BUDGET: PerCpuArray<Budget, 1> = PerCpuArray::new();
 #[btf_map(name = "scratch")]
 static SCRATCH: PerCpuArray<[u64; 8], 1> = PerCpuArray::new();
-#[btf_map(name = "virtual_server_counters")]
-static VIRTUAL_SERVER_COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
+/// Packets don't look here.
+#[btf_map(name = "unbound_counters")]
+static UNBOUND_COUNTERS: Array<Counters, 1, MAPPED> = Array::new();
 #[btf_map(name = "binding_counters")]
 static BINDING_COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 #[btf_map(name = "drop_counters")]
@@ -165,9 +166,11 @@ impl State for Maps {
     }
 
     #[inline(always)]
-    fn count(&self, virtual_server: &u32, binding_counters: u32, bytes: u64) {
-        add(own_at(&VIRTUAL_SERVER_COUNTERS, virtual_server), bytes);
-        add(own(&BINDING_COUNTERS, binding_counters), bytes);
+    fn count(&self, binding_counters: u32, bytes: u64) {
+        if let Some(counters) = own(&BINDING_COUNTERS, binding_counters) {
+            counters.packets += 1;
+            counters.bytes += bytes;
+        }
     }
 
     #[inline(always)]
@@ -206,11 +209,17 @@ impl State for Maps {
     }
 
     #[inline(always)]
-    fn count_sessions(&self, virtual_server: Option<u32>, binding_counters: u32, sessions: i64) {
-        if let Some(id) = virtual_server {
-            add_sessions(own(&VIRTUAL_SERVER_COUNTERS, id), sessions);
+    fn count_sessions(&self, binding_counters: u32, sessions: i64) {
+        if let Some(counters) = own(&BINDING_COUNTERS, binding_counters) {
+            counters.sessions = counters.sessions.wrapping_add_signed(sessions);
         }
-        add_sessions(own(&BINDING_COUNTERS, binding_counters), sessions);
+    }
+
+    #[inline(always)]
+    fn count_moved_session(&self, binding_counters: u32) {
+        if let Some(counters) = own(&BINDING_COUNTERS, binding_counters) {
+            counters.moved += 1;
+        }
     }
 
     #[inline(always)]
@@ -330,20 +339,5 @@ fn take(budget: Option<&mut Budget>, limit: u64, now: u64) -> bool {
 fn count(counter: Option<&mut u64>, number: u64) {
     if let Some(counter) = counter {
         *counter += number;
-    }
-}
-
-#[inline(always)]
-fn add_sessions(counters: Option<&mut Counters>, sessions: i64) {
-    if let Some(counters) = counters {
-        counters.sessions = counters.sessions.wrapping_add_signed(sessions);
-    }
-}
-
-#[inline(always)]
-fn add(counters: Option<&mut Counters>, bytes: u64) {
-    if let Some(counters) = counters {
-        counters.packets += 1;
-        counters.bytes += bytes;
     }
 }

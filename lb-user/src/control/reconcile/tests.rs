@@ -54,17 +54,18 @@ const SIZES: Sizes = Sizes {
     sticky: 8,
 };
 
-/// Remembers which counters were reset.
+/// Remembers which counters were reset. What a binding has counted is its index.
 #[derive(Default)]
 struct Counters {
-    virtual_servers: Vec<u32>,
     bindings: Vec<u32>,
 }
 
 impl Platform for Counters {
-    fn reset_virtual_server_counters(&mut self, id: u32) -> Result<(), PlatformError> {
-        self.virtual_servers.push(id);
-        Ok(())
+    fn binding_counters(&mut self, index: u32) -> Result<lb_common::Counters, PlatformError> {
+        Ok(lb_common::Counters {
+            packets: index.into(),
+            ..Default::default()
+        })
     }
     fn reset_binding_counters(&mut self, index: u32) -> Result<(), PlatformError> {
         self.bindings.push(index);
@@ -263,11 +264,14 @@ proptest! {
     #[test]
     fn a_new_daemon_changes_nothing(desired in any_desired()) {
         let reconciler = reconciled(&desired);
+        let ids: Vec<_> = reconciler.state.virtual_servers.values().map(|slot| slot.id).collect();
+        let counted = lb_common::Counters { packets: 7, ..Default::default() };
+        ids.iter().for_each(|&id| reconciler.tables.unbound_counters.set(id, counted));
         let before = contents(&reconciler.tables);
         let mut next = restarted(reconciler);
         next.apply(&desired).unwrap();
         prop_assert!(contents(&next.tables) == before);
-        prop_assert!(next.platform.virtual_servers.is_empty());
+        prop_assert!(ids.iter().all(|&id| next.tables.unbound_counters.get(id) == counted));
     }
 
     #[test]
@@ -318,6 +322,30 @@ proptest! {
         }
         let distinct: BTreeSet<_> = new.values().map(|(index, _)| index).collect();
         prop_assert_eq!(distinct.len(), new.len());
+    }
+
+    #[test]
+    fn what_is_unbound_leaves_its_counts_behind(before in any_desired(), after in any_desired()) {
+        let mut reconciler = reconciled(&before);
+        let counters = |reconciler: &Reconciler<Counters>, name: &str| {
+            reconciler.counters_of(name).collect::<BTreeSet<_>>()
+        };
+        let names = before.virtual_servers.keys();
+        let old: BTreeMap<_, _> = names.map(|name| (name, counters(&reconciler, name))).collect();
+        reconciler.platform = Counters::default();
+        reconciler.apply(&after).unwrap();
+        for (name, wanted) in &after.virtual_servers {
+            let was_there = before.virtual_servers.get(name);
+            let was_there = was_there.is_some_and(|it| identity(name, it) == identity(name, wanted));
+            let now = counters(&reconciler, name);
+            let gone: u32 = match was_there {
+                true => old[name].difference(&now).sum(),
+                false => 0,
+            };
+            let id = reconciler.virtual_server_id(name).unwrap();
+            let left = reconciler.tables.unbound_counters.get(id);
+            prop_assert_eq!(left.packets, u64::from(gone), "{}", name);
+        }
     }
 
     #[test]
@@ -539,8 +567,8 @@ fn no_packet_follows_the_order_of_another_predictor() {
 struct Reader(Arc<Mutex<()>>);
 
 impl Platform for Reader {
-    fn reset_virtual_server_counters(&mut self, _: u32) -> Result<(), PlatformError> {
-        Ok(())
+    fn binding_counters(&mut self, _: u32) -> Result<lb_common::Counters, PlatformError> {
+        Ok(lb_common::Counters::default())
     }
     fn reset_binding_counters(&mut self, _: u32) -> Result<(), PlatformError> {
         Ok(())
@@ -567,6 +595,7 @@ fn shared_tables() -> [Tables; 2] {
         bindings: Array::map(&memory[6], SIZES.bindings).unwrap(),
         real_servers: Array::map(&memory[7], SIZES.real_servers).unwrap(),
         interfaces: Array::anonymous(Interface::SLOTS).unwrap(),
+        unbound_counters: Array::anonymous(SIZES.virtual_servers).unwrap(),
         sessions: Arc::new(SessionTables::anonymous(&SIZES).unwrap()),
     })
 }

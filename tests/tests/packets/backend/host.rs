@@ -58,7 +58,6 @@ impl Backend for Host {
             counted,
         } = self.balancer.run(ingress, frame);
         let name = |counter| match counter {
-            Counter::VirtualServer(id) => self.names.virtual_server(id),
             Counter::Binding(index) => self.names.binding(index),
             Counter::Drop(reason) => format!("drops: {reason}"),
             Counter::Event(event) => format!("sessions: {event}"),

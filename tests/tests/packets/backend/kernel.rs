@@ -104,8 +104,6 @@ impl Kernel {
     fn counters(&self) -> Counted {
         let maps = self.reconciler.platform();
         let read = |counters: Result<Counters, _>| counters.expect("the map has the entry");
-        let virtual_servers = (0..self.sizes.virtual_servers)
-            .map(|id| (self.names.virtual_server(id), read(maps.virtual_server(id))));
         let bindings = (0..self.sizes.bindings)
             .map(|index| (self.names.binding(index), read(maps.binding(index))));
         let drops = maps.drops().expect("the map has all reasons");
@@ -116,8 +114,7 @@ impl Kernel {
         let events = events
             .into_iter()
             .map(|(event, times)| happened(event, times));
-        virtual_servers
-            .chain(bindings)
+        bindings
             .chain(drops)
             .chain(events)
             .filter(|(_, counters)| *counters != Counters::default())
@@ -303,12 +300,7 @@ fn difference(before: &Counted, after: &Counted) -> Counted {
         .iter()
         .filter_map(|(name, after)| {
             let before = before.get(name).copied().unwrap_or_default();
-            let counters = Counters {
-                packets: after.packets - before.packets,
-                bytes: after.bytes - before.bytes,
-                sessions: after.sessions.wrapping_sub(before.sessions),
-                reserved: 0,
-            };
+            let counters = after.minus(before);
             (counters != Counters::default()).then(|| (name.clone(), counters))
         })
         .collect()

@@ -165,9 +165,7 @@ impl Twin {
 
     fn counters(&self) -> Counted {
         let sizes = scenario::sizes();
-        let ids: Vec<u32> = (0..sizes.virtual_servers).collect();
         let indices: Vec<u32> = (0..sizes.bindings).collect();
-        let virtual_servers = self.counters.virtual_servers(&ids).expect("the map");
         let bindings = self.counters.bindings(&indices).expect("the map");
         let packets = |packets| Counters {
             packets,
@@ -178,10 +176,10 @@ impl Twin {
         let events = events.expect("the map has all events");
         let drops = drops.into_iter();
         let events = events.into_iter();
-        ids.into_iter()
-            .map(Counter::VirtualServer)
-            .zip(virtual_servers)
-            .chain(indices.into_iter().map(Counter::Binding).zip(bindings))
+        let indices = indices.into_iter();
+        indices
+            .map(Counter::Binding)
+            .zip(bindings)
             .chain(drops.map(|(reason, count)| (Counter::Drop(reason.name()), packets(count))))
             .chain(events.map(|(event, count)| (Counter::Event(event.name()), packets(count))))
             .collect()

@@ -153,7 +153,7 @@ impl<'a, B: Backend> Balancer<'a, B> {
         self.backend.run(&LAN, frame)
     }
 
-    /// The server that a segment goes to, as an index of [`SERVERS`]; and the sessions that its virtual server counts for it.
+    /// The server that a segment goes to, as an index of [`SERVERS`]; and the sessions that began with it.
     pub fn sent(&mut self, service: Service, segment: &Segment) -> (usize, u64) {
         let seen = self.run(&segment.frame());
         self.server(service, segment.flow, &seen)
@@ -165,13 +165,22 @@ impl<'a, B: Backend> Balancer<'a, B> {
         let mac: [u8; 6] = seen.output[..6].try_into().unwrap();
         let server = SERVERS.iter().position(|server| server.mac == mac);
         let server = server.unwrap_or_else(|| panic!("to {mac:02x?}"));
-        let name = self.name(service, flow);
-        let binding = format!("{name} -> {}", SERVERS[server].name(flow.family));
-        let of_service = seen.counted.get(&name).copied().unwrap_or_default();
-        let of_binding = seen.counted.get(&binding).copied().unwrap_or_default();
-        assert_eq!(of_service.packets, 1, "{:?}", seen.counted);
-        assert_eq!(of_binding.packets, 1, "{:?}", seen.counted);
-        (server, of_service.sessions)
+        let counted = self.counted(service, flow, server, seen);
+        assert_eq!(counted.packets, 1, "{:?}", seen.counted);
+        (server, counted.sessions)
+    }
+
+    /// What was counted for a server.
+    pub fn counted(
+        &self,
+        service: Service,
+        flow: Flow,
+        server: usize,
+        seen: &Observed,
+    ) -> Counters {
+        let server = SERVERS[server].name(flow.family);
+        let binding = format!("{} -> {server}", self.name(service, flow));
+        seen.counted.get(&binding).copied().unwrap_or_default()
     }
 
     /// The server that a new flow's first packet goes to.

@@ -38,7 +38,10 @@ pub fn sessions_of_a_server_that_is_down_move(balancer: &mut Balancer<'_, impl B
         let sessions = sessions(balancer, flow);
         balancer.take_down(1);
         for (segment, server) in &sessions {
-            let now = balancer.follow(TURNS, &packet(segment));
+            let seen = balancer.run(&packet(segment).frame());
+            let (now, began) = balancer.server(TURNS, flow, &seen);
+            let moved = balancer.counted(TURNS, flow, now, &seen).moved;
+            assert_eq!((began, moved), (0, u64::from(now != *server)), "{flow}");
             assert_ne!(now, 1, "{flow}");
             assert!(
                 now == *server || *server == 1,
