@@ -36,15 +36,19 @@ pub struct Rates {
     /// By index in `binding_counters`.
     counted: HashMap<u32, Growth>,
     sampled: Option<Instant>,
+    /// How long it took to read the counters then.
+    took: Duration,
     /// When somebody asked for them last.
     asked: Option<Instant>,
 }
 
 /// Least time from one sample to the next. While somebody asks for rates samples are wanted each second, and may be late.
 const LEAST: Duration = Duration::from_millis(500);
-/// The same as long as nobody has asked for rates in so long a time: to read the counters of thousands of virtual servers takes
-/// milliseconds.
+/// The same as long as nobody has asked for rates in so long a time.
 const UNASKED: Duration = Duration::from_secs(10);
+/// Nor do they take more of the time then than one part of so many: to read the counters of a hundred thousand bindings takes tens of
+/// milliseconds.
+const PARTS: u32 = 4000;
 
 struct Growth {
     counters: Counters,
@@ -72,7 +76,13 @@ impl Rates {
         let has_passed =
             |time, since: Option<Instant>| since.is_none_or(|it| now.duration_since(it) >= time);
         let is_asked = !has_passed(UNASKED, self.asked);
-        has_passed(if is_asked { LEAST } else { UNASKED }, self.sampled)
+        let unasked = UNASKED.max(self.took * PARTS);
+        has_passed(if is_asked { LEAST } else { unasked }, self.sampled)
+    }
+
+    /// Notes how long the last sample took.
+    pub const fn took(&mut self, time: Duration) {
+        self.took = time;
     }
 
     /// Begins a sample, of all counters that may have grown since the last one.
@@ -195,6 +205,19 @@ mod tests {
         let before = [0, 10, 20, 30];
         let expected = before.into_iter().chain(40..55).chain([64]);
         assert_eq!(Vec::from_iter(sampled), Vec::from_iter(expected));
+    }
+
+    #[test]
+    fn samples_that_take_long_are_rarer_while_nobody_asks() {
+        let start = Instant::now();
+        let mut rates = Rates::default();
+        rates.sample(start);
+        rates.took(Duration::from_millis(10));
+        assert!(!rates.is_due(start + Duration::from_secs(39)));
+        assert!(rates.is_due(start + Duration::from_secs(40)));
+        let now = start + Duration::from_secs(1);
+        rates.asked(now);
+        assert!(rates.is_due(now));
     }
 
     #[test]

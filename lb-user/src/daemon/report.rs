@@ -201,6 +201,7 @@ impl Daemon {
         for (index, counters) in indices.into_iter().zip(counters) {
             sample.add(index, counters);
         }
+        self.rates.took(now.elapsed());
     }
 
     fn read_counters(&self, indices: &[u32]) -> Vec<Counters> {
