@@ -38,8 +38,8 @@ use crate::{
 
 /// What the reconciler needs beside the tables.
 pub trait Platform {
-    /// The counters at an index of `binding_counters`.
-    fn binding_counters(&mut self, index: u32) -> Result<Counters, PlatformError>;
+    /// The counters at an index of `binding_counters`; zeros if they can't be read, which is logged.
+    fn binding_counters(&mut self, index: u32) -> Counters;
     /// Sets the counters at an index of `binding_counters` to zero.
     fn reset_binding_counters(&mut self, index: u32) -> Result<(), PlatformError>;
     /// Returns when every packet that is being processed now has been.
@@ -369,7 +369,7 @@ impl<P: Platform> Reconciler<P> {
             self.platform.wait_for_packets();
         }
         for &(id, index) in &plan.garbage.counters {
-            let counted = self.platform.binding_counters(index)?;
+            let counted = self.platform.binding_counters(index);
             let before = self.tables.unbound_counters.get(id);
             self.tables.unbound_counters.set(id, before.plus(counted));
         }

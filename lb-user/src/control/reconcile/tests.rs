@@ -61,11 +61,11 @@ struct Counters {
 }
 
 impl Platform for Counters {
-    fn binding_counters(&mut self, index: u32) -> Result<lb_common::Counters, PlatformError> {
-        Ok(lb_common::Counters {
+    fn binding_counters(&mut self, index: u32) -> lb_common::Counters {
+        lb_common::Counters {
             packets: index.into(),
             ..Default::default()
-        })
+        }
     }
     fn reset_binding_counters(&mut self, index: u32) -> Result<(), PlatformError> {
         self.bindings.push(index);
@@ -567,8 +567,8 @@ fn no_packet_follows_the_order_of_another_predictor() {
 struct Reader(Arc<Mutex<()>>);
 
 impl Platform for Reader {
-    fn binding_counters(&mut self, _: u32) -> Result<lb_common::Counters, PlatformError> {
-        Ok(lb_common::Counters::default())
+    fn binding_counters(&mut self, _: u32) -> lb_common::Counters {
+        lb_common::Counters::default()
     }
     fn reset_binding_counters(&mut self, _: u32) -> Result<(), PlatformError> {
         Ok(())
