@@ -28,7 +28,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// What both counted. A CPU may have taken back what another one counted, so parts may be below zero.
+    /// What both counted. Parts may be below zero: a CPU may have taken back what another one counted, and see [`Self::minus`].
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
         Self {

@@ -109,7 +109,7 @@ fn places<'packet, const OUTER: usize, const INNER: usize>(
         return Some((ethernet, outer, inner));
     }
     tags.write(frame, ip.offset(), ethertype)?;
-    let (outer, inner, View { .. }) = frame.skip(ip.offset())?.views::<OUTER, INNER, 0>()?;
+    let (outer, inner, _) = frame.skip(ip.offset())?.views::<OUTER, INNER, 0>()?;
     Some((frame.view()?, outer, inner))
 }
 

@@ -17,8 +17,8 @@ pub fn is_for_us(packet: &mut impl Packet, tables: &impl Tables) -> bool {
     matches!((ours, header), (Some(ours), Some(header)) if header.first_mac_words() == ours.mac_words())
 }
 
-/// Whether [`is_for_us`] is certain, of a packet for this server that came in by this interface: what goes out there again has the MAC address of that
-/// interface at hand. Of a server that can't be reached that may be a former one.
+/// Whether [`is_for_us`] is certain, of a packet for this server that came in by this interface: what goes out there again
+/// has its MAC address at hand. Of a server that can't be reached that may be a former one.
 #[inline(always)]
 pub fn is_for_us_to(
     packet: &mut impl Packet,

@@ -85,10 +85,8 @@ impl<'packet> Frame<'packet> {
         if self.start.wrapping_add(N) > self.end {
             return None;
         }
-        Some(View {
-            start: self.start,
-            packet: PhantomData,
-        })
+        // SAFETY: just checked.
+        Some(unsafe { self.known(0) })
     }
 
     /// The first `A` bytes, the `B` bytes behind them and the `C` bytes behind those, if there are as many.
@@ -99,12 +97,17 @@ impl<'packet> Frame<'packet> {
         if self.start.wrapping_add(A + B + C) > self.end {
             return None;
         }
-        Some((self.known(0), self.known(A), self.known(A + B)))
+        // SAFETY: just checked.
+        Some(unsafe { (self.known(0), self.known(A), self.known(A + B)) })
     }
 
-    /// `N` bytes that are known to be there.
+    /// `N` bytes, `offset` bytes behind the first one.
+    ///
+    /// # Safety
+    ///
+    /// They must be there.
     #[inline(always)]
-    const fn known<const N: usize>(self, offset: usize) -> View<'packet, N> {
+    const unsafe fn known<const N: usize>(self, offset: usize) -> View<'packet, N> {
         View {
             start: self.start.wrapping_add(offset),
             packet: PhantomData,

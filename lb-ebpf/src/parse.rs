@@ -214,8 +214,8 @@ pub fn parse(frame: Frame<'_>) -> Parsed {
         .unwrap_or(Parsed::Other)
 }
 
-/// A plain packet of IPv4: a whole TCP segment or UDP datagram, in a frame for one station, without tags or options. What
-/// [`parse`] would say of it without this.
+/// A plain packet of IPv4: a whole TCP segment or UDP datagram, in a frame without tags or options. Who forwards it asks whether the
+/// frame is for us ([`crate::ethernet`]), so a group frame need not be told apart here.
 #[inline(always)]
 pub fn plain_ipv4(frame: Frame<'_>) -> Option<IpPacket> {
     const VERSION_4_WITHOUT_OPTIONS: u8 = 0x45;

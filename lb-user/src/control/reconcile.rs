@@ -368,12 +368,7 @@ impl<P: Platform> Reconciler<P> {
         if plan.write(&self.tables) {
             self.platform.wait_for_packets();
         }
-        for &(id, index) in &plan.garbage.counters {
-            let counted = self.platform.binding_counters(index);
-            let before = self.tables.unbound_counters.get(id);
-            self.tables.unbound_counters.set(id, before.plus(counted));
-        }
-        self.state = plan.clean_up(&self.tables);
+        self.state = plan.clean_up(&self.tables, &mut self.platform);
         let slots = self.state.virtual_servers.values();
         self.next_step = slots.filter_map(|slot| slot.settles).min();
         Ok(())
@@ -821,7 +816,7 @@ impl Plan {
     }
 
     /// Frees what no packet follows any more.
-    fn clean_up(self, tables: &Tables) -> State {
+    fn clean_up(self, tables: &Tables, platform: &mut impl Platform) -> State {
         let mut state = self.state;
         // Before their ids and offsets become others'.
         let ids: HashSet<u32> = self.garbage.virtual_servers.iter().copied().collect();
@@ -831,8 +826,13 @@ impl Plan {
             tables.virtual_servers.set(id, VirtualServer::zeroed());
             state.free.virtual_servers.release(id, 1);
         }
-        for (_, index) in self.garbage.counters {
-            state.free.binding_counters.release(index, 1);
+        // Right before the bindings go: a daemon that is killed in between leaves both to the next one, which adds them up.
+        for &(id, index) in &self.garbage.counters {
+            if !ids.contains(&id) {
+                let before = tables.unbound_counters.get(id);
+                let after = before.plus(platform.binding_counters(index));
+                tables.unbound_counters.set(id, after);
+            }
         }
         for index in self.garbage.members {
             tables.bindings.set(index, Binding::zeroed());
@@ -843,6 +843,9 @@ impl Plan {
                     .for_each(|index| tables.bindings.set(index, Binding::zeroed()));
                 state.free.bindings.release(first, capacity);
             }
+        }
+        for (_, index) in self.garbage.counters {
+            state.free.binding_counters.release(index, 1);
         }
         // After the bindings that lead to them: the next daemon must not take one for a member's that has
         // become another's.

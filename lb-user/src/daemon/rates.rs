@@ -14,20 +14,8 @@ pub struct Rate {
     pub bits: u64,
     /// Sessions that began.
     pub sessions: u64,
-    /// Sessions that moved there.
-    pub moved: u64,
-}
-
-impl Rate {
-    /// That of both.
-    pub const fn plus(self, other: Self) -> Self {
-        Self {
-            packets: self.packets + other.packets,
-            bits: self.bits + other.bits,
-            sessions: self.sessions + other.sessions,
-            moved: self.moved + other.moved,
-        }
-    }
+    /// Sessions that began or moved there.
+    pub arrivals: u64,
 }
 
 /// The counters as they were when they were sampled last, and how fast they grew until then.
@@ -36,6 +24,8 @@ pub struct Rates {
     /// By index in `binding_counters`.
     counted: HashMap<u32, Growth>,
     sampled: Option<Instant>,
+    /// From the sample before to that one; `None`: there was none.
+    seconds: Option<f64>,
     /// How long it took to read the counters then.
     took: Duration,
     /// When somebody asked for them last.
@@ -49,10 +39,13 @@ const UNASKED: Duration = Duration::from_secs(10);
 /// Nor do they take more of the time then than one part of so many: to read the counters of a hundred thousand bindings takes tens of
 /// milliseconds.
 const PARTS: u32 = 4000;
+/// But so often they are taken even if one took very long.
+const SELDOM: Duration = Duration::from_secs(300);
 
 struct Growth {
     counters: Counters,
-    rate: Rate,
+    /// Since the sample before.
+    grown: Counters,
     /// When. What isn't part of a later sample hasn't grown.
     sampled: Instant,
 }
@@ -61,8 +54,6 @@ struct Growth {
 pub struct Sample<'a> {
     rates: &'a mut Rates,
     now: Instant,
-    /// Since the last one; `None`: there is none.
-    seconds: Option<f64>,
 }
 
 impl Rates {
@@ -76,7 +67,7 @@ impl Rates {
         let has_passed =
             |time, since: Option<Instant>| since.is_none_or(|it| now.duration_since(it) >= time);
         let is_asked = !has_passed(UNASKED, self.asked);
-        let unasked = UNASKED.max(self.took * PARTS);
+        let unasked = UNASKED.max(self.took * PARTS).min(SELDOM);
         has_passed(if is_asked { LEAST } else { unasked }, self.sampled)
     }
 
@@ -88,20 +79,28 @@ impl Rates {
     /// Begins a sample, of all counters that may have grown since the last one.
     pub fn sample(&mut self, now: Instant) -> Sample<'_> {
         let before = self.sampled.replace(now);
-        Sample {
-            rates: self,
-            now,
-            seconds: before.map(|before| now.duration_since(before).as_secs_f64()),
-        }
+        self.seconds = before.map(|before| now.duration_since(before).as_secs_f64());
+        Sample { rates: self, now }
     }
 
-    /// The rates at the last sample.
-    pub fn of(&self, index: u32) -> Rate {
-        let growth = self.counted.get(&index);
-        growth
+    /// The rate of these bindings together, at the last sample.
+    pub fn of(&self, indices: impl IntoIterator<Item = u32>) -> Rate {
+        let growths = indices
+            .into_iter()
+            .filter_map(|index| self.counted.get(&index));
+        let grown = growths
             .filter(|it| Some(it.sampled) == self.sampled)
-            .map(|it| it.rate)
-            .unwrap_or_default()
+            .fold(Counters::default(), |sum, it| sum.plus(it.grown));
+        let rate = |grown: u64| {
+            self.seconds
+                .map_or(0, |seconds| (grown as f64 / seconds).round() as u64)
+        };
+        Rate {
+            packets: rate(grown.packets),
+            bits: rate(8 * grown.bytes),
+            sessions: rate(grown.sessions),
+            arrivals: rate(grown.sessions + grown.moved),
+        }
     }
 }
 
@@ -113,18 +112,13 @@ impl Sample<'_> {
         if counters == before {
             return;
         }
-        let rate = |now: u64, before: u64| {
-            let grown = now.saturating_sub(before) as f64;
-            self.seconds
-                .map_or(0, |seconds| (grown / seconds).round() as u64)
-        };
         let growth = Growth {
             counters,
-            rate: Rate {
-                packets: rate(counters.packets, before.packets),
-                bits: 8 * rate(counters.bytes, before.bytes),
-                sessions: rate(counters.sessions, before.sessions),
-                moved: rate(counters.moved, before.moved),
+            grown: Counters {
+                packets: counters.packets.saturating_sub(before.packets),
+                bytes: counters.bytes.saturating_sub(before.bytes),
+                sessions: counters.sessions.saturating_sub(before.sessions),
+                moved: counters.moved.saturating_sub(before.moved),
             },
             sampled: self.now,
         };
@@ -157,7 +151,7 @@ mod tests {
                 sample.add(INDEX, *counters);
             }
         }
-        rates.of(INDEX)
+        rates.of([INDEX])
     }
 
     #[test]
@@ -168,7 +162,7 @@ mod tests {
             packets: 100,
             bits: 160_000,
             sessions: 3,
-            moved: 0,
+            arrivals: 3,
         };
         let after = Some(counters(300, 50_000, 16));
         assert_eq!(sample(&[before, after]), expected);
@@ -187,6 +181,20 @@ mod tests {
         let [before, after] = [100, 300].map(|packets| Some(counters(packets, 0, 0)));
         assert_eq!(sample(&[before, after, after]), Rate::default());
         assert_eq!(sample(&[before, after, None]), Rate::default());
+    }
+
+    #[test]
+    fn the_rate_of_many_is_rounded_once() {
+        let start = Instant::now();
+        let mut rates = Rates::default();
+        rates.sample(start);
+        let mut sample = rates.sample(start + Duration::from_secs(10));
+        for index in 0..5 {
+            sample.add(index, counters(4, 40, 2));
+        }
+        assert_eq!(rates.of([0]).packets, 0);
+        let all = rates.of(0..5);
+        assert_eq!((all.packets, all.bits, all.sessions), (2, 160, 1));
     }
 
     #[test]
@@ -215,6 +223,8 @@ mod tests {
         rates.took(Duration::from_millis(10));
         assert!(!rates.is_due(start + Duration::from_secs(39)));
         assert!(rates.is_due(start + Duration::from_secs(40)));
+        rates.took(Duration::from_secs(10));
+        assert!(rates.is_due(start + Duration::from_secs(300)));
         let now = start + Duration::from_secs(1);
         rates.asked(now);
         assert!(rates.is_due(now));

@@ -38,6 +38,7 @@ impl Daemon {
 
     /// The state of everything, with rates as they were at the last sample.
     fn report(&self) -> Status {
+        let counters = self.counters();
         let virtual_servers = self.config.virtual_servers.iter().map(|server| {
             let name = &server.name;
             let wanted = &self.desired.virtual_servers[name];
@@ -57,14 +58,16 @@ impl Daemon {
             let real_servers: Vec<_> = bound
                 .chain(left)
                 .map(|real_server| {
-                    self.real_server(server, real_server, &wanted.members[real_server])
+                    let member = &wanted.members[real_server];
+                    self.real_server(server, real_server, member, &counters)
                 })
                 .collect();
             let active = real_servers.iter().map(|real| real.sessions.active).sum();
-            let (counters, rate) = self.counted(name);
+            let counted = self.counted(name, &counters);
+            let rate = self.rates.of(self.reconciler.counters_of(name));
             let sessions = Sessions {
                 active,
-                total: counters.sessions,
+                total: counted.sessions,
                 per_second: rate.sessions,
             };
             VirtualServer {
@@ -77,7 +80,7 @@ impl Daemon {
                 state: wanted.state().to_string(),
                 settling: settles.map(seconds_until),
                 sessions,
-                traffic: traffic(&counters, &rate),
+                traffic: traffic(&counted, &rate),
                 real_servers,
             }
         });
@@ -131,13 +134,13 @@ impl Daemon {
         virtual_server: &config::VirtualServer,
         name: &str,
         member: &Member,
+        counters: &HashMap<u32, Counters>,
     ) -> RealServer {
         let index = self.reconciler.binding_counters(&virtual_server.name, name);
         let active = index.map(|index| self.reconciler.tables().sessions.active(index));
-        let maps = self.reconciler.platform();
-        let read = |index| unless_unreadable("binding_counters", maps.binding(index));
-        let counters = index.map(read).unwrap_or_default();
-        let rate = index.map(|it| self.rates.of(it)).unwrap_or_default();
+        let counted = index.and_then(|index| counters.get(&index).copied());
+        let counted = counted.unwrap_or_default();
+        let rate = self.rates.of(index);
         let is_sorry = virtual_server.sorry.as_deref() == Some(name);
         RealServer {
             name: name.to_owned(),
@@ -152,10 +155,10 @@ impl Daemon {
             },
             sessions: Sessions {
                 active: active.unwrap_or_default(),
-                total: counters.sessions + counters.moved,
-                per_second: rate.sessions + rate.moved,
+                total: counted.sessions + counted.moved,
+                per_second: rate.arrivals,
             },
-            traffic: traffic(&counters, &rate),
+            traffic: traffic(&counted, &rate),
         }
     }
 
@@ -168,19 +171,14 @@ impl Daemon {
         counters.is_some_and(|index| active(index) || self.sessions.counted(index) > 0)
     }
 
-    /// What a virtual server counted, and how fast that grows: what its bindings count, and counted while there were others.
-    fn counted(&self, virtual_server: &str) -> (Counters, Rate) {
-        let Some(id) = self.reconciler.virtual_server_id(virtual_server) else {
-            return Default::default();
-        };
-        let indices: Vec<_> = self.reconciler.counters_of(virtual_server).collect();
-        let unbound = self.reconciler.tables().unbound_counters.get(id);
-        let counters = self.read_counters(&indices).into_iter();
-        let rates = indices.iter().map(|&index| self.rates.of(index));
-        (
-            counters.fold(unbound, Counters::plus),
-            rates.fold(Rate::default(), Rate::plus),
-        )
+    /// What a virtual server counted: what its bindings count, and counted while there were others.
+    fn counted(&self, virtual_server: &str, counters: &HashMap<u32, Counters>) -> Counters {
+        let id = self.reconciler.virtual_server_id(virtual_server);
+        let unbound = id.map(|id| self.reconciler.tables().unbound_counters.get(id));
+        let indices = self.reconciler.counters_of(virtual_server);
+        indices
+            .filter_map(|index| counters.get(&index).copied())
+            .fold(unbound.unwrap_or_default(), Counters::plus)
     }
 
     /// Lines of JSON for the sessions that `filter` asks for; or what it names that nobody has.
@@ -195,18 +193,20 @@ impl Daemon {
         if !self.rates.is_due(now) {
             return;
         }
-        let indices: Vec<_> = self.reconciler.all_counters().collect();
-        let counters = self.read_counters(&indices);
+        let counters = self.counters();
         let mut sample = self.rates.sample(now);
-        for (index, counters) in indices.into_iter().zip(counters) {
+        for (index, counters) in counters {
             sample.add(index, counters);
         }
         self.rates.took(now.elapsed());
     }
 
-    fn read_counters(&self, indices: &[u32]) -> Vec<Counters> {
+    /// The counters of all bindings, by index.
+    fn counters(&self) -> HashMap<u32, Counters> {
+        let indices: Vec<_> = self.reconciler.all_counters().collect();
         let maps = self.reconciler.platform();
-        unless_unreadable("binding_counters", maps.bindings(indices))
+        let read = unless_unreadable("binding_counters", maps.bindings(&indices));
+        indices.into_iter().zip(read).collect()
     }
 }
 

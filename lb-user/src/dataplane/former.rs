@@ -153,7 +153,8 @@ pub struct Former {
 enum UnboundCounters {
     /// As the map `unbound_counters`.
     Known(Array<Counters>),
-    /// What is left of all that was counted without the bindings that there are.
+    /// What is left of all that was counted without the bindings that there are: of sessions less than none, where some have
+    /// moved to them.
     Rest(CountersMap),
 }
 

@@ -116,11 +116,14 @@ fn what_an_unbound_server_counted_stays_with_its_virtual_server() {
 - {name: dns, vip: 10.9.1.1, protocol: udp, port: 53, bind: [web-1, web-2]}
 ",
     );
-    let ask = || drop(lab.client().udp((VIP, 53)).ask("?").unwrap());
+    // Each from a port of its own.
+    let flows: Vec<_> = (0..21).map(|_| lab.client().udp((VIP, 53))).collect();
     let dns = |status: &Value| named(&status["virtual_servers"], "dns").clone();
     let counted =
         |dns: &Value| [&dns["packets"], &dns["bytes"], &dns["sessions"]["total"]].map(number);
-    (0..20).for_each(|_| ask());
+    for flow in &flows[..20] {
+        flow.ask("?").unwrap();
+    }
     let status = lb.wait_until("20 packets", |status| dns(status)["packets"] == 20);
     let before = dns(&status.unwrap());
     let left = number(&named(&before["real_servers"], "web-2")["packets"]);
@@ -138,7 +141,7 @@ fn what_an_unbound_server_counted_stays_with_its_virtual_server() {
     lb.stop(Signal::SIGKILL).unwrap();
     let config = fs::read_to_string(lab.config_file()).unwrap();
     let lb = Daemon::start(&lab, &config).unwrap();
-    ask();
+    flows[20].ask("?").unwrap();
     let status = lb.wait_until("21 packets", |status| dns(status)["packets"] == 21);
     assert_eq!(counted(&dns(&status.unwrap()))[2], 21);
 }
