@@ -155,9 +155,7 @@ impl Twin {
         let mut counted = self.counters();
         for (counter, before) in &self.before {
             let after = counted.get_mut(counter).expect("counters stay");
-            after.packets -= before.packets;
-            after.bytes -= before.bytes;
-            after.sessions = after.sessions.wrapping_sub(before.sessions);
+            *after = after.minus(*before);
         }
         counted.retain(|_, counters| *counters != Counters::default());
         counted
