@@ -167,11 +167,11 @@ impl<'a, B: Backend> Balancer<'a, B> {
         let server = server.unwrap_or_else(|| panic!("to {mac:02x?}"));
         let counted = self.counted(service, flow, server, seen);
         assert_eq!(counted.packets, 1, "{:?}", seen.counted);
-        let others = seen
+        let all = seen
             .counted
             .iter()
             .filter(|(name, _)| name.contains(" -> "));
-        let bytes: u64 = others.map(|(_, counters)| counters.bytes).sum();
+        let bytes: u64 = all.map(|(_, counters)| counters.bytes).sum();
         assert_eq!(bytes, counted.bytes, "{:?}", seen.counted);
         (server, counted.sessions)
     }
