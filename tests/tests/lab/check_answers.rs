@@ -13,12 +13,10 @@ use lb_tests::{Daemon, Host, HttpServer, HttpsServer, UdpServer};
 use serde_json::Value;
 
 use crate::{
-    checks::{WAYS, WENT_DOWN, Way, checking, real_server, refuse},
+    checks::{CAME_UP, WAYS, WENT_DOWN, Way, checking, real_server, refuse},
     support::{VIP6, VIPS, decapsulate, lab, serve_http, wait_until},
 };
 
-/// In the log, of a real server that was down before.
-const CAME_UP: &str = " up (down for ";
 const SLOW: &str = "interval: 1500ms, timeout: 1400ms, rise: 1, fall: 2";
 const FAST: &str = "interval: 200ms, timeout: 200ms, rise: 1, fall: 2";
 
@@ -77,7 +75,7 @@ fn a_filter_that_says_so_is_told_from_one_that_is_silent() {
 fn a_flapping_http_server_changes_its_state_no_faster_than_rise_and_fall() {
     let lab = lab(1);
     let web = HttpServer::start(lab.real_server(1), &[8080]);
-    let settings = "interval: 400ms, timeout: 400ms, rise: 2, fall: 3";
+    let settings = "interval: 1s, timeout: 1s, rise: 2, fall: 3";
     let lb = Daemon::start(&lab, &checking(&lab, settings, "http", &WAYS[..1])).unwrap();
     let at_first = lab.log().matches(CAME_UP).count();
     let changes = || {
@@ -88,7 +86,7 @@ fn a_flapping_http_server_changes_its_state_no_faster_than_rise_and_fall() {
 
     // Two failures, and a success.
     web.set_status(|n| if n % 3 == 2 { 200 } else { 500 });
-    after(12);
+    after(8);
     assert_eq!(changes(), 0, "{}", lab.log());
 
     web.set_status(|_| 500);
@@ -97,7 +95,7 @@ fn a_flapping_http_server_changes_its_state_no_faster_than_rise_and_fall() {
     lb.wait_until(reason, is_down).unwrap();
     assert_eq!(changes(), 1, "{}", lab.log());
     web.set_status(|n| if n % 2 == 0 { 200 } else { 500 });
-    after(10);
+    after(6);
     assert_eq!(changes(), 1, "{}", lab.log());
 
     web.set_status(|_| 200);

@@ -359,6 +359,9 @@ pub fn real_server(status: &Value, way: Way, number: usize) -> &Value {
 /// In the log, of who was up before.
 pub const WENT_DOWN: &str = " down (up for ";
 
+/// In the log, of who was down before.
+pub const CAME_UP: &str = " up (down for ";
+
 fn everywhere(_: Way) -> bool {
     true
 }
