@@ -117,11 +117,9 @@ impl TcpClient {
         }
     }
 
-    /// Ends the connection with RST.
+    /// Ends the connection with RST, and gives its addresses back.
     pub fn reset(self) {
-        let socket = socket2::SockRef::from(&self.stream);
-        socket
-            .set_linger(Some(Duration::ZERO))
-            .expect("it is a socket");
+        // Closing it would wait for the copies that processes have of it that other threads are just starting.
+        rustix::net::connect_unspec(&self.stream).expect("it is a connection");
     }
 }
