@@ -65,34 +65,31 @@ pub fn find<'t, const N: usize, const W: usize>(
     }
 }
 
-/// The session with this key of a virtual server, if it is in this bucket, once.
+/// The session with this key of a virtual server, if it is in this bucket, and no other place there has its key.
 #[inline(always)]
 pub fn peek<'t, const N: usize, const W: usize>(
     bucket: &'t Bucket<W>,
     key: &SessionKey<N>,
     virtual_server: u32,
 ) -> Option<Found<'t>> {
-    // Without branches, as in `find_in`.
-    let (mut state, mut slot, mut others) = (0, 0, 0_u64);
+    // Without branches, as in `find_in`: the keys alone tell the place, and only then all is read there.
+    const ALL: u64 = (SLOTS * (SLOTS - 1) / 2) as u64;
+    let (mut others, mut sum_of_others) = (0, 0);
     for index in 0..SLOTS {
-        let word = load(state_word(bucket, index));
-        let other = State(word).virtual_server() ^ virtual_server;
-        let differs = is_nonzero(u64::from(other) | difference(bucket, index, key));
-        let equal = differs.wrapping_sub(1);
-        state |= word & equal;
-        slot |= index as u64 & equal;
+        let differs = is_nonzero(difference(bucket, index, key));
         others += differs;
+        sum_of_others += index as u64 * differs;
     }
-    // The verifier of Linux 6.1 knows no bound of what `or` makes of two numbers, and the compiler does: it would leave out
-    // the remainder.
-    let place = opaque(slot) as usize % SLOTS;
+    if others != SLOTS as u64 - 1 {
+        return None;
+    }
+    let place = opaque(ALL - sum_of_others) as usize % SLOTS;
     let word = state_word(bucket, place);
-    let state = State(state);
-    (others == SLOTS as u64 - 1 && State(load(word)) == state).then_some(Found {
-        word,
-        state,
-        place,
-    })
+    let state = State(load(word));
+    let is_it = difference(bucket, place, key) == 0
+        && state.virtual_server() == virtual_server
+        && State(load(word)) == state;
+    is_it.then_some(Found { word, state, place })
 }
 
 /// Looks in one bucket, whose slots are places from `first_place` on, but not in the places of the bits in `except`. The key

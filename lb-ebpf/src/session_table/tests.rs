@@ -334,6 +334,31 @@ fn a_new_session_goes_to_the_same_place_by_the_shortcut_and_by_the_whole_path() 
 }
 
 #[test]
+fn the_shortcut_finds_what_the_whole_path_finds_where_one_place_alone_has_the_key() {
+    let key = <Table as Layout<V4>>::key(1);
+    let mine = |virtual_server| State::new(virtual_server, 1, Phase::Established, NOW);
+    let states = [mine(1), mine(2), mine(1).freed(), mine(1).claimed(NOW)];
+    for (place, state) in (0..SLOTS).flat_map(|place| states.map(|state| (place, state))) {
+        for copy in (0..SLOTS).filter(|&copy| copy != place) {
+            let mut words = table::<V4>(&filled([0, 0]));
+            (words[2 * place], words[2 * place + 1]) = (key.0[0], state.0);
+            let peeked = |words: &[u64]| {
+                let memory: Vec<_> = words.iter().copied().map(AtomicU64::new).collect();
+                let pair = buckets::<W4>(&memory, 1);
+                let of = |found: Option<Found<'_>>| found.map(|it| (it.place, it.state));
+                (of(peek(pair[0], &key, 1)), of(find(pair, &key, 1)))
+            };
+            let (by_shortcut, by_find) = peeked(&words);
+            assert_eq!(by_shortcut, by_find, "{place} {state:?}");
+            assert_eq!(by_find, (state == mine(1)).then_some((place, state)));
+            // What is gone has left its key there.
+            words[2 * copy] = key.0[0];
+            assert_eq!(peeked(&words), (None, by_find), "{place} {state:?} {copy}");
+        }
+    }
+}
+
+#[test]
 fn a_reader_is_never_given_another_flow_while_places_change_hands() {
     let (one, two) = (record_flow::<V4, W4>(1), record_flow::<V4, W4>(2));
     for flow in [1, FIRST_OTHER] {
@@ -341,6 +366,22 @@ fn a_reader_is_never_given_another_flow_while_places_change_hands() {
         check::<V4>(filled(FULL), &[(1, &one), (1, &two), (1, &look)]);
         check::<V4>(filled(FULL), &[(1, &one), (1, &two), (1, &look_first)]);
     }
+}
+
+#[test]
+fn a_reader_is_not_given_who_was_there_while_its_flow_went_and_came_back() {
+    let (mine, other) = (1, 2);
+    let away_and_back = |memory: &[AtomicU64]| {
+        end::<V4, W4>(mine)(memory)
+            + record_flow::<V4, W4>(other)(memory)
+            + end::<V4, W4>(other)(memory)
+            + record_flow::<V4, W4>(mine)(memory)
+    };
+    let (look, look_first) = (look::<V4, W4>(mine), look_first::<V4, W4>(mine));
+    let mut places = filled(FULL);
+    places[0] = Some(mine);
+    check::<V4>(places, &[(1, &away_and_back), (1, &look)]);
+    check::<V4>(places, &[(1, &away_and_back), (1, &look_first)]);
 }
 
 #[test]
