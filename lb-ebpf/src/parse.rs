@@ -256,10 +256,12 @@ pub fn plain_ipv6(frame: Frame<'_>) -> Option<IpPacket> {
         headers.u32::<54>(),
         headers.u8::<20>(),
     );
+    // The unspecified and the loopback address, and those that hold one of IPv4 (RFC 4291 section 2.5), are left to the
+    // whole path: the rest of the shortcut need not look for them.
     let is_plain = headers.u16::<12>() == ETHERTYPE_IPV6.to_be()
         && headers.u8::<14>() & 0xf0 == VERSION_6
-        && !Address::words_are_ipv4(flow.source)
-        && !Address::words_are_ipv4(flow.destination);
+        && flow.source[0] != 0
+        && flow.destination[0] != 0;
     let length = IPV6 + usize::from(u16::from_be(headers.u16::<18>()));
     is_plain.then(|| plain(frame, flow, 0, length, IPV6, headers.u8::<67>()))?
 }
