@@ -72,7 +72,7 @@ pub fn peek<'t, const N: usize, const W: usize>(
     key: &SessionKey<N>,
     virtual_server: u32,
 ) -> Option<Found<'t>> {
-    // Without branches, as in `find_in`: the keys alone tell the place, and only then all is read there.
+    // Without a branch for each place, as in `find_in`: the keys alone tell which it is, and only there all is read.
     const ALL: u64 = (SLOTS * (SLOTS - 1) / 2) as u64;
     let (mut others, mut sum_of_others) = (0, 0);
     for index in 0..SLOTS {
@@ -83,6 +83,7 @@ pub fn peek<'t, const N: usize, const W: usize>(
     if others != SLOTS as u64 - 1 {
         return None;
     }
+    // The compiler knows a bound, and would leave out the remainder that the verifier asks for.
     let place = opaque(ALL - sum_of_others) as usize % SLOTS;
     let word = state_word(bucket, place);
     let state = State(load(word));

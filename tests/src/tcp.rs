@@ -119,7 +119,7 @@ impl TcpClient {
 
     /// Ends the connection with RST, and gives its addresses back.
     pub fn reset(self) {
-        // Closing it would wait for the copies that processes have of it that other threads are just starting.
+        // Closing it sends no RST while a process that another thread is starting still has a copy.
         rustix::net::connect_unspec(&self.stream).expect("it is a connection");
     }
 }

@@ -167,7 +167,7 @@ impl Health {
     ) -> bool {
         for member in self.checked.get(&check).into_iter().flatten() {
             self.metrics.record(member.labels(&check), &outcome);
-            if let (true, Ok(latency)) = (member.is_timed, &outcome) {
+            if let (true, Ok(Some(latency))) = (member.is_timed, &outcome) {
                 response_times.record(&member.virtual_server, &member.real_server, *latency);
             }
         }

@@ -108,8 +108,8 @@ impl fmt::Display for Target<'_> {
     }
 }
 
-/// How long the answer took, or why the check failed.
-pub type Outcome = Result<Duration, Failure>;
+/// How long the answer took, if that is known, or why the check failed.
+pub type Outcome = Result<Option<Duration>, Failure>;
 
 /// Why a check failed. [`Check::explain`] says it in words.
 #[derive(Clone, Debug, PartialEq, Eq)]

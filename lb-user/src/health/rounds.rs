@@ -56,7 +56,7 @@ impl Rounds {
                     if let Some((number, _)) = known {
                         self.due.cancel(&number);
                     }
-                    // If it is under way it was so under its old number: that it is over means nothing any more.
+                    // One that is under way has its old number, by which nobody knows it any more.
                     let number = self.new_number();
                     if *route != Route::Wait {
                         let within = FIRST_WITHIN.min(check.interval);
@@ -102,11 +102,13 @@ impl Rounds {
         Some((number, Arc::clone(&round.check), round.route.clone()))
     }
 
-    /// A check that was taken is over.
-    pub(super) fn is_over(&mut self, number: Number) {
-        if let Some(round) = self.checks.get(&number) {
+    /// A check that was taken is over. Whether it is still of interest: one that has begun anew meanwhile, or ended, is not.
+    pub(super) fn is_over(&mut self, number: Number) -> bool {
+        let round = self.checks.get(&number);
+        if let Some(round) = round {
             self.due.set(number, round.again);
         }
+        round.is_some()
     }
 }
 
@@ -238,11 +240,11 @@ mod tests {
         rounds.set(&ways(&[check(1)], Route::Host), later);
         let next = rounds.wake_at().unwrap();
         assert!(next - later < FIRST_WITHIN, "{:?}", next - later);
-        rounds.is_over(under_way);
+        assert!(!rounds.is_over(under_way));
         assert_eq!(rounds.wake_at(), Some(next));
         let (number, taken, route) = rounds.next_due(next).unwrap();
         assert_eq!((taken, route), (check(1), Route::Host));
-        rounds.is_over(number);
+        assert!(rounds.is_over(number));
         let pause = rounds.wake_at().unwrap() - next;
         assert!((SECOND..=3 * SECOND).contains(&pause), "{pause:?}");
     }
@@ -260,7 +262,8 @@ mod tests {
             // It goes on while others come.
             rounds.set(&ways(&[1, 2].map(check), Route::Host), now);
             rounds.set(&ways(&[1].map(check), Route::Host), now);
-            rounds.is_over(number);
+            assert_eq!(rounds.wake_at(), None);
+            assert!(rounds.is_over(number));
             let again = rounds.wake_at().unwrap();
             assert!((SECOND..=3 * SECOND).contains(&(again - now)));
             now = end.max(again);

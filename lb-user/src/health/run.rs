@@ -24,7 +24,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     select,
     sync::{mpsc, watch},
-    task::yield_now,
+    task::{coop::unconstrained, yield_now},
     time::{sleep_until, timeout},
 };
 
@@ -243,8 +243,9 @@ impl Place {
                     Err(_) => break,
                 },
                 Some((number, outcome)) = under_way.next() => {
-                    rounds.is_over(number);
-                    drop(outcomes.send(outcome));
+                    if rounds.is_over(number) {
+                        drop(outcomes.send(outcome));
+                    }
                 }
                 () = self.receive() => {}
                 () = sleep(rounds.wake_at()) => {}
@@ -284,16 +285,15 @@ impl Place {
         let start = Instant::now();
         let awaited = Awaited::new("answer");
         let mut asked = pin!(self.ask(check, route, &awaited));
-        let mut answer = timeout(check.timeout, &mut asked).await.ok();
-        if answer.is_none() {
-            // A daemon that was held up finds the time over and the answer in its socket: the runtime looks there first,
-            // then those who receive take what there is.
-            yield_now().await;
-            yield_now().await;
-            answer = asked.now_or_never();
+        if let Ok(answer) = timeout(check.timeout, &mut asked).await {
+            return answer.map(|()| Some(start.elapsed()));
         }
-        match answer {
-            Some(answer) => answer.map(|()| start.elapsed()),
+        // A daemon that was held up finds the time over and the answer in its socket: the runtime looks there first, then
+        // those who receive take what there is. How long the answer took nobody knows then.
+        yield_now().await;
+        yield_now().await;
+        match unconstrained(asked).now_or_never() {
+            Some(answer) => answer.map(|()| None),
             None => Err(Failure::Silence(awaited.get())),
         }
     }

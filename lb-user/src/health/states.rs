@@ -169,9 +169,9 @@ impl State {
         matches!(self.last, Some(Ok(_)))
     }
 
-    /// How long the last answer took; `None` if there was none.
+    /// How long the last answer took; `None` if there was none, or nobody knows.
     pub fn latency(&self) -> Option<Duration> {
-        self.last.clone()?.ok()
+        self.last.clone()?.ok()?
     }
 
     /// What a person would say of the last outcome; nothing, if all is well.
@@ -241,7 +241,11 @@ mod tests {
 
     fn outcome(passes: bool) -> Outcome {
         let failure = Failure::Silence("echo reply");
-        if passes { Ok(LATENCY) } else { Err(failure) }
+        if passes {
+            Ok(Some(LATENCY))
+        } else {
+            Err(failure)
+        }
     }
 
     /// The states (`U` up, `d` down) after each outcome (`+` passed, `-` failed), with a rise of 2 and a fall of 3.

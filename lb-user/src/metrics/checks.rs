@@ -49,7 +49,9 @@ impl CheckMetrics {
     fn record(&self, outcome: &Outcome) {
         let counter = match outcome {
             Ok(latency) => {
-                self.latency.observe(latency.as_secs_f64());
+                if let Some(latency) = latency {
+                    self.latency.observe(latency.as_secs_f64());
+                }
                 &self.passed
             }
             Err(Failure::Unsent(_)) => &self.unsent,

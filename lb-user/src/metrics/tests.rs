@@ -46,8 +46,8 @@ fn snapshot() -> Snapshot {
         check: "http".to_owned(),
     };
     for outcome in [
-        Ok(Duration::from_millis(3)),
-        Ok(Duration::from_secs(9)),
+        Ok(Some(Duration::from_millis(3))),
+        Ok(Some(Duration::from_secs(9))),
         Err(Failure::Refused),
         Err(Failure::Unsent(String::new())),
     ] {

@@ -236,7 +236,14 @@ fn checked(config: &Config, server: &str, outcomes: &[bool]) -> States {
         for passes in outcomes {
             let failure = Failure::Silence("echo reply");
             let latency = Duration::from_millis(1);
-            states.record(&check, if *passes { Ok(latency) } else { Err(failure) });
+            states.record(
+                &check,
+                if *passes {
+                    Ok(Some(latency))
+                } else {
+                    Err(failure)
+                },
+            );
         }
     }
     states
