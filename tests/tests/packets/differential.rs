@@ -89,9 +89,7 @@ fn agree(twin: &mut Twin, scenario: &Scenario, frames: &mut u64) -> TestCaseResu
         }
         for (counter, counters) in seen.counted {
             let sum = expected.entry(counter).or_default();
-            sum.packets += counters.packets;
-            sum.bytes += counters.bytes;
-            sum.sessions = sum.sessions.wrapping_add(counters.sessions);
+            *sum = sum.plus(counters);
         }
         let tables = stage.balancer.reconciler().tables();
         if let Some(difference) = twin.differing_sessions(tables) {
