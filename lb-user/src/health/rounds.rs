@@ -123,6 +123,8 @@ fn spread(check: &Check, round: u64) -> f64 {
 mod tests {
     use std::collections::BTreeMap;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::config::HealthCheck;
 
@@ -267,6 +269,30 @@ mod tests {
             let again = rounds.wake_at().unwrap();
             assert!((SECOND..=3 * SECOND).contains(&(again - now)));
             now = end.max(again);
+        }
+    }
+
+    proptest! {
+        /// Whatever the intervals, a check keeps its pace if each ends by its timeout, and is over before it is sent again.
+        #[test]
+        fn a_request_ends_before_the_next_one_begins(
+            interval in 100u64..10_000, part in 1u64..=100, host in any::<u16>(),
+        ) {
+            let interval = Duration::from_millis(interval);
+            let timeout = interval * part as u32 / 100;
+            let check = Arc::new(Check { interval, timeout, ..(*check(host)).clone() });
+            let start = Instant::now();
+            let mut rounds = with(&[check], start);
+            let (mut now, mut times) = (rounds.wake_at().unwrap(), 0);
+            while now < start + 50 * interval {
+                let (number, ..) = rounds.next_due(now).unwrap();
+                times += 1;
+                let end = now + timeout;
+                prop_assert_eq!(rounds.next_due(end), None);
+                rounds.is_over(number);
+                now = end.max(rounds.wake_at().unwrap());
+            }
+            prop_assert!((44..=57).contains(&times), "{}", times);
         }
     }
 }

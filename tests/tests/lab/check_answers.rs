@@ -86,7 +86,7 @@ fn a_flapping_http_server_changes_its_state_no_faster_than_rise_and_fall() {
 
     // Two failures, and a success.
     web.set_status(|n| if n % 3 == 2 { 200 } else { 500 });
-    after(8);
+    after(12);
     assert_eq!(changes(), 0, "{}", lab.log());
 
     web.set_status(|_| 500);
@@ -95,7 +95,7 @@ fn a_flapping_http_server_changes_its_state_no_faster_than_rise_and_fall() {
     lb.wait_until(reason, is_down).unwrap();
     assert_eq!(changes(), 1, "{}", lab.log());
     web.set_status(|n| if n % 2 == 0 { 200 } else { 500 });
-    after(6);
+    after(10);
     assert_eq!(changes(), 1, "{}", lab.log());
 
     web.set_status(|_| 200);

@@ -142,14 +142,14 @@ fn a_flapping_server_changes_its_state_no_faster_than_rise_and_fall() {
 
     // Two missing answers, and one that comes.
     web.answer(|n| (n % 3 == 2).then_some(Duration::ZERO));
-    after(8);
+    after(12);
     assert_changes(0);
 
     web.answer(|_| None);
     wait_for(&lb, "dns", "web-1", "down");
     assert_changes(1);
     web.answer(|n| (n % 2 == 0).then_some(Duration::ZERO));
-    after(6);
+    after(10);
     assert_changes(1);
 
     web.answer(|_| Some(Duration::ZERO));

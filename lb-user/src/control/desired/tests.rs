@@ -235,15 +235,8 @@ fn checked(config: &Config, server: &str, outcomes: &[bool]) -> States {
         states.set([(Arc::clone(&check), false)].into_iter());
         for passes in outcomes {
             let failure = Failure::Silence("echo reply");
-            let latency = Duration::from_millis(1);
-            states.record(
-                &check,
-                if *passes {
-                    Ok(Some(latency))
-                } else {
-                    Err(failure)
-                },
-            );
+            let latency = Some(Duration::from_millis(1));
+            states.record(&check, if *passes { Ok(latency) } else { Err(failure) });
         }
     }
     states
