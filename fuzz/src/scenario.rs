@@ -358,9 +358,9 @@ impl<'a> Stage<'a> {
             tables.interfaces.set(place, entry);
         }
         // The same in each run, so that the same bytes do the same.
-        let secret = 0x5eed_5eed_5eed_5eed;
+        let secrets = [0x5eed_5eed_5eed_5eed, 0x0dd5_0dd5_0dd5_0dd5];
         let control = tables.control.get(0);
-        tables.control.set(0, Control { secret, ..control });
+        tables.control.set(0, Control { secrets, ..control });
         tables.set_limits(&Limits::DEFAULT);
         let reconciler = Reconciler::new(tables, &sizes, NoKernel);
         let mut balancer = Balancer::new(reconciler, Buffer::HEADROOM);

@@ -10,7 +10,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{Address, Clock, address::AddressWords, hash};
+use crate::{Address, Clock, address::AddressWords, hash, session::Secrets};
 
 /// The only entry of the map `control`.
 #[repr(C)]
@@ -24,8 +24,8 @@ pub struct Control {
     pub new_sessions: u32,
     /// [`crate::LAYOUT`] of the version of `lb` that made the maps. It stands here in every layout.
     pub layout: u32,
-    /// Chosen at random when the maps are made: see [`crate::session::buckets`].
-    pub secret: u64,
+    /// Made with the maps.
+    pub secrets: Secrets,
     /// How packets tell the time.
     pub clock: Clock,
 }

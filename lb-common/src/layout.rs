@@ -8,7 +8,7 @@
 /// Who raises it describes the former one to the daemon (`lb-user/src/dataplane/former.rs`), and writes down the new one
 /// for the test below.
 #[cfg(not(feature = "layout-variant"))]
-pub const LAYOUT: u32 = 4;
+pub const LAYOUT: u32 = 5;
 
 /// That of the layout for the tests of upgrades, which no release has: longer names, and the parts of
 /// [`crate::session::State`] in another order.

@@ -15,7 +15,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::{
     Address,
     address::AddressWords,
-    hash::{finish, mix, reduce},
+    hash::{MULTIPLIER, mix, reduce},
     protocol::TCP,
 };
 
@@ -54,23 +54,33 @@ pub const fn salt(vip: AddressWords, protocol: u8) -> u64 {
     vip[0] ^ vip[1] ^ protocol as u64
 }
 
+/// What keeps clients from finding flows that all lie in the same buckets: odd numbers, chosen at random.
+pub type Secrets = [u64; 2];
+
 /// The two buckets that a session may lie in, of so many, an even number. They are never the same: whoever records a session
-/// would take it for a second one of its flow. The secret keeps clients from finding flows that all lie in the same
-/// ones; the salt parts what has the same key: [`salt`] for sessions, the virtual server's id for sticky clients.
+/// would take it for a second one of its flow. The salt parts what has the same key: [`salt`] for sessions, the virtual
+/// server's id for sticky clients.
+///
+/// A sum of products with secret factors (multilinear hashing: Carter and Wegman, JCSS 1979), none of which waits for another
+/// one; and one round of mixing, without which keys in a row are not spread evenly whatever the secrets are.
 #[inline(always)]
 pub const fn buckets<const N: usize>(
     key: &SessionKey<N>,
     salt: u64,
-    secret: u64,
+    secrets: &Secrets,
     count: u32,
 ) -> [u32; 2] {
-    let mut hash = secret ^ salt;
+    // Whoever knows the last factor still has to know by what an address is multiplied.
+    let factors: [u64; V6] = [secrets[0], secrets[1], MULTIPLIER];
+    let mut sum = salt;
     let mut part = 0;
     while part < N {
-        hash = mix(hash, key.0[part]);
+        let word = key.0[part];
+        // The upper half of a factor has no effect but on the upper half of the product.
+        sum = sum.wrapping_add((word ^ word >> 32).wrapping_mul(factors[part]));
         part += 1;
     }
-    let hash = finish(hash);
+    let hash = mix(sum, sum >> 32);
     // One has an even number and the other an odd one.
     let odd = hash as u32 & 1;
     let half = count / 2;
@@ -379,11 +389,19 @@ impl State {
 #[cfg(test)]
 mod tests {
     extern crate std;
-    use core::net::IpAddr;
-    use std::vec;
+    use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+    use std::{vec, vec::Vec};
 
     use super::*;
-    use crate::protocol::UDP;
+    use crate::{
+        hash::{finish, tests::deviation},
+        protocol::UDP,
+    };
+
+    /// Some secrets.
+    fn secrets(seed: u64) -> Secrets {
+        [1, 2].map(|number| finish(2 * seed + number) | 1)
+    }
 
     #[test]
     fn buckets_are_whole_cache_lines() {
@@ -399,7 +417,7 @@ mod tests {
             let count = buckets_for(sessions);
             let mut chosen = vec![0; count as usize];
             for client in 0..HASHES {
-                let [first, second] = buckets(&SessionKey([client]), 1, 7, count);
+                let [first, second] = buckets(&SessionKey([client]), 1, &secrets(7), count);
                 assert_ne!(first, second, "{count} buckets");
                 chosen[first as usize] += 1;
                 chosen[second as usize] += 1;
@@ -410,6 +428,55 @@ mod tests {
                 chosen.iter().all(|times| even.contains(times)),
                 "{chosen:?}"
             );
+        }
+    }
+
+    /// Both first and second ones are no more uneven than random numbers would be.
+    #[test]
+    #[cfg_attr(miri, ignore = "millions of hashes")]
+    fn keys_in_a_row_are_spread_evenly_by_any_secrets() {
+        const KEYS: u32 = 20_000;
+        const PAIRS: u32 = 499;
+        let v4 = |host: u32, port| {
+            let address = Address::from(Ipv4Addr::from(0x0a09_0000 + host));
+            SessionKey::v4(address.words(), port, 80)
+        };
+        let v6 = |network: u32, host: u32, port| {
+            let network = 0x2001_0db8_u128 << 96 | u128::from(network) << 64;
+            let address = Address::from(Ipv6Addr::from(network | u128::from(host)));
+            SessionKey::v6(address.words(), port, 80)
+        };
+        for seed in 0..64 {
+            let secrets = secrets(seed);
+            let of_v4 = |key: &dyn Fn(u32) -> SessionKey<V4>| {
+                let buckets = |i| buckets(&key(i), 1, &secrets, 2 * PAIRS);
+                (0..KEYS).map(buckets).collect::<Vec<_>>()
+            };
+            let of_v6 = |key: &dyn Fn(u32) -> SessionKey<V6>| {
+                let buckets = |i| buckets(&key(i), 1, &secrets, 2 * PAIRS);
+                (0..KEYS).map(buckets).collect::<Vec<_>>()
+            };
+            for (what, chosen) in [
+                ("v4 ports", of_v4(&|i| v4(1, i as u16))),
+                ("v4 addresses", of_v4(&|i| v4(i, 40_000))),
+                ("v4 networks", of_v4(&|i| v4(i << 8, 40_000))),
+                ("v6 ports", of_v6(&|i| v6(1, 1, i as u16))),
+                ("v6 hosts", of_v6(&|i| v6(1, i, 40_000))),
+                ("v6 networks", of_v6(&|i| v6(i, 1, 40_000))),
+                (
+                    "v6 networks of 256",
+                    of_v6(&|i| v6(i >> 8, i & 255, 40_000)),
+                ),
+            ] {
+                for place in 0..2 {
+                    let pairs = chosen.iter().map(|buckets| buckets[place] / 2);
+                    let deviation = deviation(pairs, PAIRS);
+                    assert!(
+                        deviation < 6.0,
+                        "{what} by {secrets:x?}: {deviation:.1} sigma"
+                    );
+                }
+            }
         }
     }
 

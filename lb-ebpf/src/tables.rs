@@ -149,7 +149,7 @@ pub(crate) fn bucket_indexes<const N: usize>(
     salt: u64,
     count: impl Fn(&SessionTables) -> u32,
 ) -> [u32; 2] {
-    buckets(key, salt, control.secret, count(&control.sessions))
+    buckets(key, salt, &control.secrets, count(&control.sessions))
 }
 
 #[cfg(test)]

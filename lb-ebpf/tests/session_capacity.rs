@@ -12,7 +12,7 @@ use std::{
 
 use lb_common::{
     Address,
-    session::{Phase, SLOTS, SessionKey, State, V4, V6, buckets, buckets_for},
+    session::{Phase, SLOTS, Secrets, SessionKey, State, V4, V6, buckets, buckets_for},
 };
 use lb_ebpf::session_table::{Bucket, are_full, find, make_room, record};
 use rstest::rstest;
@@ -38,7 +38,7 @@ fn networks(flow: u32) -> (u32, u16) {
     (flow >> 4 << 8, 1024 + 2 * (flow as u16 % 16))
 }
 
-const SECRET: u64 = 0x5eed;
+const SECRETS: Secrets = [0x9216_d5d9_8979_fb1b, 0xd131_0ba6_98df_b5ad];
 const VIRTUAL_SERVER: u32 = 1;
 
 struct Table<const W: usize>(Vec<Bucket<W>>);
@@ -51,7 +51,7 @@ impl<const W: usize> Table<W> {
 
     fn buckets<const N: usize>(&self, key: &SessionKey<N>) -> [&Bucket<W>; 2] {
         let count = self.0.len() as u32;
-        buckets(key, VIRTUAL_SERVER.into(), SECRET, count).map(|bucket| &self.0[bucket as usize])
+        buckets(key, VIRTUAL_SERVER.into(), &SECRETS, count).map(|bucket| &self.0[bucket as usize])
     }
 }
 

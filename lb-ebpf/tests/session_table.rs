@@ -179,7 +179,7 @@ impl<const W: usize> Shared<W> {
 
     fn pair<const N: usize>(&self, key: &SessionKey<N>) -> [&Bucket<W>; 2] {
         let count = self.buckets.len() as u32;
-        session::buckets(key, 1, 0, count).map(|index| &self.buckets[index as usize])
+        session::buckets(key, 1, &[1, 3], count).map(|index| &self.buckets[index as usize])
     }
 
     fn packets<const N: usize>(&self, seed: u64) -> Done {

@@ -52,7 +52,7 @@ fn layout() -> String {
         ("SessionKey::v6", format!("{:x?}", v6.0)),
         (
             "buckets",
-            format!("{:?}", session::buckets(&v4, 7, 8, 1000)),
+            format!("{:?}", session::buckets(&v4, 7, &[9, 11], 1000)),
         ),
         (
             "Directory::buckets",
@@ -75,7 +75,7 @@ fn layout() -> String {
             sessions,
             new_sessions,
             layout,
-            secret,
+            secrets,
             clock
         }),
         fields!(Clock { jiffy, offset }),
@@ -200,6 +200,7 @@ fn a_layout_that_changes_has_a_new_number() {
         (2, include_str!("2.txt")),
         (3, include_str!("3.txt")),
         (4, include_str!("4.txt")),
+        (5, include_str!("5.txt")),
     ];
     let (_, described) = known
         .into_iter()

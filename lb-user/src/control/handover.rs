@@ -22,7 +22,7 @@ use std::{
 use aya::maps::MapError;
 use lb_common::{
     Address, FirstFragment, Name, OnUnknown, RealServer, SessionKey, VirtualServer, protocol,
-    session::{self, Phase, SLOTS, State, V4, V6},
+    session::{self, Phase, SLOTS, Secrets, State, V4, V6},
 };
 use lb_ebpf::session_table::{self, Bucket};
 
@@ -149,7 +149,7 @@ impl<'maps> Handover<'maps> {
         let sizes = control.get(0).sessions;
         let mut pass = Pass {
             since: self.since.replace(now),
-            secret: control.get(0).secret,
+            secrets: control.get(0).secrets,
             now,
             in_use,
             handover: self,
@@ -270,7 +270,7 @@ struct Pass<'pass, 'maps> {
     since: Option<u32>,
     now: u32,
     in_use: bool,
-    secret: u64,
+    secrets: Secrets,
 }
 
 impl<'maps> Pass<'_, 'maps> {
@@ -308,7 +308,7 @@ impl<'maps> Pass<'_, 'maps> {
                 Kind::Session => virtual_servers.get(id).session_salt(),
                 Kind::Sticky => id.into(),
             };
-            Some(session::buckets(key, salt, self.secret, count).map(&bucket))
+            Some(session::buckets(key, salt, &self.secrets, count).map(&bucket))
         };
         let state = then.renumbered(successor.id, member.offset);
         let Some(buckets) = buckets_of(key, successor.id) else {

@@ -20,7 +20,7 @@ use super::{
 };
 
 #[cfg(feature = "layout-variant")]
-mod layout_4;
+mod layout_5;
 
 /// How the entries of a layout become those of today. Of other maps all layouts have the same entries.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +39,9 @@ pub struct Layout {
 /// Every layout that is known.
 const LAYOUTS: &[Layout] = &[
     TODAY,
+    // Sessions and sticky clients lay in other buckets of their tables.
+    #[cfg(not(feature = "layout-variant"))]
+    Layout { number: 4, ..TODAY },
     #[cfg(not(feature = "layout-variant"))]
     LAYOUT_3,
     #[cfg(not(feature = "layout-variant"))]
@@ -51,7 +54,7 @@ const LAYOUTS: &[Layout] = &[
         ..LAYOUT_2
     },
     #[cfg(feature = "layout-variant")]
-    layout_4::LAYOUT_4,
+    layout_5::LAYOUT_5,
 ];
 
 /// That of this version.

@@ -4,7 +4,8 @@ use std::{io, sync::Arc};
 
 use lb_common::{
     Binding, Budget, Clock, Control, Counters, Interface, LAYOUT, PortRange, RealServer,
-    TableBlock, Vip, VipBucket, VirtualServer, session::buckets_for,
+    TableBlock, Vip, VipBucket, VirtualServer,
+    session::{Secrets, buckets_for},
 };
 
 use super::{Array, SessionTables};
@@ -128,17 +129,17 @@ impl Tables {
         self.control.set(0, Control { layout, ..before });
     }
 
-    /// Makes the secret that keeps others from finding flows that share buckets. One that is there stays: sessions are
-    /// found by it.
+    /// Makes the secrets that keep others from finding flows that share buckets. Those that are there stay: sessions are
+    /// found by them.
     ///
     /// # Errors
     ///
     /// If the kernel has no random number.
-    pub fn make_secret(&self) -> Result<(), getrandom::Error> {
+    pub fn make_secrets(&self) -> Result<(), getrandom::Error> {
         let before = self.control.get(0);
-        if before.secret == 0 {
-            let secret = getrandom::u64()?;
-            self.control.set(0, Control { secret, ..before });
+        if before.secrets == Secrets::default() {
+            let secrets = [getrandom::u64()? | 1, getrandom::u64()? | 1];
+            self.control.set(0, Control { secrets, ..before });
         }
         Ok(())
     }

@@ -133,7 +133,7 @@ impl Balancer {
         tables
             .interfaces
             .set(InterfaceEntry::place(ifindex, 0), entry);
-        tables.make_secret().context("a random number")?;
+        tables.make_secrets().context("a random number")?;
         tables.set_limits(&config.limits);
         let mut reconciler = Reconciler::new(tables, &sizes, loaded.counters);
         let view = view(&config, ifindex);

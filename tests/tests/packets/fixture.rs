@@ -432,7 +432,7 @@ pub fn reconcile<P: Platform>(tables: Tables, platform: P, config: &Config) -> R
             .interfaces
             .set(InterfaceEntry::place(ifindex, 0), entry);
     }
-    tables.make_secret().expect("a random number");
+    tables.make_secrets().expect("a random number");
     tables.set_limits(&config.limits);
     let mut reconciler = Reconciler::new(tables, &sizes(config), platform);
     let wanted = wanted(config);

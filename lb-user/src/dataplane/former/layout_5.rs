@@ -1,4 +1,4 @@
-//! Layout 4, as the layout for the tests of upgrades has to know it.
+//! Layout 5, as the layout for the tests of upgrades has to know it.
 
 use bytemuck::{Pod, Zeroable};
 use lb_common::{Binding, Name, RealServer, VirtualServer, session::State};
@@ -6,8 +6,8 @@ use lb_common::{Binding, Name, RealServer, VirtualServer, session::State};
 use super::{Entry, Layout};
 
 /// See [`Layout`].
-pub const LAYOUT_4: Layout = Layout {
-    number: 4,
+pub const LAYOUT_5: Layout = Layout {
+    number: 5,
     virtual_servers: Entry::of::<Named<VirtualServer>>(),
     real_servers: Entry::of::<Named<RealServer>>(),
     bindings: Entry::of::<Binding>(),
