@@ -189,6 +189,7 @@ fn a_table_that_shrinks_keeps_the_sessions_that_were_used_last() {
     let next = load::load(pins, &sizes).unwrap();
     let former = next.former.unwrap();
     assert!(next.replaces_maps);
+    next.tables.make_secrets().unwrap();
     next.tables.set_limits(&Limits {
         sessions: SESSIONS / 4,
         ..Limits::DEFAULT
