@@ -24,7 +24,7 @@ pub struct Control {
     pub new_sessions: u32,
     /// [`crate::LAYOUT`] of the version of `lb` that made the maps. It stands here in every layout.
     pub layout: u32,
-    /// Made with the maps.
+    /// Made with the maps: see [`crate::session::buckets`].
     pub secrets: Secrets,
     /// How packets tell the time.
     pub clock: Clock,

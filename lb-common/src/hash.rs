@@ -29,7 +29,7 @@ pub const fn finish(state: u64) -> u64 {
 /// Wegman, JCSS 1979). The lower the bit, the less it depends on; the upper 20 are good.
 #[inline(always)]
 pub const fn multilinear([a, b, c]: [u64; 3]) -> u64 {
-    // The upper half of a factor would have no effect but on the upper half of the product: it is folded down. The multipliers are the
+    // The upper half of a word would have an effect on the upper half of the product alone: it is folded down. The multipliers are the
     // fractions of the square roots of 2, 3 and 5.
     (a ^ a >> 32)
         .wrapping_mul(0x6a09_e667_f3bc_c909)

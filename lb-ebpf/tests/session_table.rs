@@ -13,13 +13,14 @@ use std::{
 use lb_common::{
     hash,
     protocol::TCP,
-    session::{self, Phase, SLOTS, SessionKey, State, V4, V6},
+    session::{self, Phase, SLOTS, Secrets, SessionKey, State, V4, V6},
 };
 use lb_ebpf::session_table::{Bucket, Recorded, adopt, are_full, find, make_room, record};
 use proptest::prelude::*;
 use rstest::rstest;
 
 const NOW: u32 = 1000;
+const SECRETS: Secrets = [0x9216_d5d9_8979_fb1b, 0xd131_0ba6_98df_b5ad];
 
 type BucketV4 = Bucket<{ SLOTS * (V4 + 1) }>;
 
@@ -179,7 +180,7 @@ impl<const W: usize> Shared<W> {
 
     fn pair<const N: usize>(&self, key: &SessionKey<N>) -> [&Bucket<W>; 2] {
         let count = self.buckets.len() as u32;
-        session::buckets(key, 1, &[1, 3], count).map(|index| &self.buckets[index as usize])
+        session::buckets(key, 1, &SECRETS, count).map(|index| &self.buckets[index as usize])
     }
 
     fn packets<const N: usize>(&self, seed: u64) -> Done {

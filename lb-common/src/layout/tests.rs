@@ -52,7 +52,11 @@ fn layout() -> String {
         ("SessionKey::v6", format!("{:x?}", v6.0)),
         (
             "buckets",
-            format!("{:?}", session::buckets(&v4, 7, &[9, 11], 1000)),
+            format!(
+                "{:?} {:?}",
+                session::buckets(&v4, 7, &[9, 11], 1000),
+                session::buckets(&v6, 7, &[9, 11], 1000)
+            ),
         ),
         (
             "Directory::buckets",

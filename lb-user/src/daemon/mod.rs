@@ -183,8 +183,10 @@ impl Daemon {
         let sizes = Sizes::new(&config.limits);
         let loaded = load::load(&pins, &sizes)?;
         let upgrade = Upgrade::new(loaded.former, loaded.replaces_maps, loaded.fragments);
-        let made = loaded.tables.make_secrets();
-        made.context("can't get a random number")?;
+        loaded
+            .tables
+            .make_secrets()
+            .context("can't get a random number")?;
         loaded.tables.set_limits(&config.limits);
         if let Some(upgrade) = &upgrade {
             upgrade.transplant(&loaded.tables, &sizes, &config)?;

@@ -4,8 +4,7 @@ use std::{io, sync::Arc};
 
 use lb_common::{
     Binding, Budget, Clock, Control, Counters, Interface, LAYOUT, PortRange, RealServer,
-    TableBlock, Vip, VipBucket, VirtualServer,
-    session::{Secrets, buckets_for},
+    TableBlock, Vip, VipBucket, VirtualServer, session::buckets_for,
 };
 
 use super::{Array, SessionTables};
@@ -137,7 +136,8 @@ impl Tables {
     /// If the kernel has no random number.
     pub fn make_secrets(&self) -> Result<(), getrandom::Error> {
         let before = self.control.get(0);
-        if before.secrets == Secrets::default() {
+        // A daemon that was killed may have made one alone.
+        if before.secrets.contains(&0) {
             let secrets = [getrandom::u64()? | 1, getrandom::u64()? | 1];
             self.control.set(0, Control { secrets, ..before });
         }
