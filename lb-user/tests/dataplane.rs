@@ -159,6 +159,28 @@ fn clients(tables: &Tables) -> BTreeSet<u32> {
 }
 
 #[test]
+fn secrets_stay_once_they_are_whole() {
+    let tables = Tables::anonymous(&sizes(4)).unwrap();
+    let secrets = || {
+        tables.make_secrets().unwrap();
+        tables.control.get(0).secrets
+    };
+    let first = secrets();
+    assert!(first.iter().all(|secret| secret % 2 == 1), "{first:x?}");
+    assert_eq!(secrets(), first);
+
+    // A daemon was killed between the two.
+    let half = Control {
+        secrets: [0, first[1]],
+        ..tables.control.get(0)
+    };
+    tables.control.set(0, half);
+    let next = secrets();
+    assert!(next.iter().all(|secret| secret % 2 == 1), "{next:x?}");
+    assert_ne!(next, first);
+}
+
+#[test]
 #[ignore = "needs root"]
 fn a_table_that_shrinks_keeps_the_sessions_that_were_used_last() {
     const SESSIONS: u32 = 4000;
