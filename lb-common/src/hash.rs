@@ -49,7 +49,10 @@ pub fn flow(
     let ports =
         u64::from(source_port) << 32 | u64::from(destination_port) << 16 | u64::from(protocol);
     let addresses = if Address::words_are_ipv4(destination) {
-        mix(MULTIPLIER, source[1] ^ destination[1] >> 32)
+        // Both words without what all addresses of IPv4 have.
+        let [source, destination] = [source[1] >> 32, destination[1] >> 32];
+        let prefix = Address::ipv4_words(0)[1];
+        mix(MULTIPLIER ^ prefix, source << 32 ^ destination)
     } else {
         mix(
             mix(mix(mix(MULTIPLIER, source[0]), source[1]), destination[0]),

@@ -286,9 +286,8 @@ const fn ecn(outer: Ecn, inner: Ecn) -> Option<Ecn> {
 /// Takes the outer header off. `None` if that can't be: then nothing changed.
 #[inline(always)]
 fn strip(packet: &mut impl Packet, outer: &Outer) -> Option<()> {
-    let frame = packet.frame();
-    let tags = Tags::read(frame, outer.offset)?;
-    let header = frame.view::<ETHERNET>()?;
+    let tags = Tags::read(packet, outer.offset)?;
+    let header = packet.frame().view::<ETHERNET>()?;
     let (destination, source) = (header.mac::<0>(), header.mac::<6>());
     if !packet.adjust_head(outer.length as i32) {
         return None;

@@ -9,7 +9,7 @@ use crate::{
     ethernet::Tags,
     frame::{Frame, Packet, View},
     ip_header::{TTL, write_ipv4, write_ipv6},
-    parse::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4, IPV6, IpPacket},
+    parse::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Fragment, IPV4, IPV6, IpPacket},
 };
 
 /// What the outer header takes from the inner one.
@@ -24,14 +24,17 @@ impl Inner {
     const DONT_FRAGMENT: u32 = u32::from_be(0x4000);
 
     #[inline(always)]
-    fn ipv4(header: View<'_, IPV4>) -> Self {
-        // Identification, and the place in the datagram: the fragments of one have one identification, but each is a
-        // datagram outside.
+    fn ipv4(header: View<'_, IPV4>, fragment: Fragment) -> Self {
+        // The fragments of a datagram have one identification, but each is a datagram outside: its place makes the difference.
         let word = header.u32::<4>();
+        let identification = match fragment {
+            Fragment::Whole => word,
+            Fragment::First | Fragment::Later => word ^ word >> 16,
+        };
         Self {
             protocol: protocol::IPV4,
             traffic_class: header.u8::<1>(),
-            fragmentation: word & Self::DONT_FRAGMENT | (word ^ word >> 16) & 0xffff,
+            fragmentation: word & Self::DONT_FRAGMENT | identification & 0xffff,
         }
     }
 
@@ -55,7 +58,7 @@ pub fn encapsulate<'packet>(
     server: &RealServer,
     hash: u64,
 ) -> Option<View<'packet, ETHERNET>> {
-    let tags = Tags::read(packet.frame(), ip.offset())?;
+    let tags = Tags::read(packet, ip.offset())?;
     if server.outer_header == OUTER_V4 {
         if !packet.adjust_head(-(IPV4 as i32)) {
             return None;
@@ -84,7 +87,7 @@ fn headers<'packet, const OUTER: usize>(
 ) -> Option<(View<'packet, ETHERNET>, View<'packet, OUTER>, Inner)> {
     if ip.flow.is_ipv4() {
         let (ethernet, outer, inner) = places(frame, ip, tags, ethertype)?;
-        Some((ethernet, outer, Inner::ipv4(inner)))
+        Some((ethernet, outer, Inner::ipv4(inner, ip.fragment)))
     } else {
         let (ethernet, outer, inner) = places(frame, ip, tags, ethertype)?;
         Some((ethernet, outer, Inner::ipv6(inner)))

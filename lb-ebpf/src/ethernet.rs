@@ -57,13 +57,17 @@ pub struct Tags([u32; 2]);
 impl Tags {
     /// The tags of a frame with `offset` bytes before its payload.
     #[inline(always)]
-    pub fn read(frame: Frame<'_>, offset: usize) -> Option<Self> {
+    pub fn read(packet: &mut impl Packet, offset: usize) -> Option<Self> {
         let mut tags = [0; 2];
         if offset > ETHERNET {
-            tags[0] = frame.skip(ETHERNET - 2)?.view::<TAG>()?.u32::<0>();
+            tags[0] = packet.frame().skip(ETHERNET - 2)?.view::<TAG>()?.u32::<0>();
         }
         if offset > ETHERNET + TAG {
-            tags[1] = frame.skip(ETHERNET - 2 + TAG)?.view::<TAG>()?.u32::<0>();
+            tags[1] = packet
+                .frame()
+                .skip(ETHERNET - 2 + TAG)?
+                .view::<TAG>()?
+                .u32::<0>();
         }
         Some(Self(tags))
     }

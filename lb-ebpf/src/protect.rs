@@ -2,7 +2,7 @@
 
 use lb_common::address::AddressWords;
 
-use crate::parse::Flow;
+use crate::{frame::opaque, parse::Flow};
 
 /// Whether the source address is one that no host sends from: multicast and broadcast, loopback, unspecified
 /// and "this network" (RFC 1812 section 5.3.7, RFC 4291 section 2), or the VIP itself (the "land" attack).
@@ -10,7 +10,8 @@ use crate::parse::Flow;
 pub fn is_martian(flow: &Flow) -> bool {
     if flow.is_ipv4() {
         let [source, destination] = [flow.source, flow.destination].map(|[_, low]| low >> 32);
-        let first_octet = source as u8;
+        // The compiler would compare it as a byte, and cut it out of the word for each comparison.
+        let first_octet = opaque(source & 0xff);
         first_octet == 127 || !(1..224).contains(&first_octet) || source == destination
     } else {
         let [high, low]: AddressWords = flow.source;

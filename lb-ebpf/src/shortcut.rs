@@ -24,11 +24,13 @@ use crate::{
 /// What becomes of a packet; `None` if the whole path must tell.
 #[inline(always)]
 pub fn take(packet: &mut impl Packet, tables: &impl State) -> Option<Verdict> {
+    // First of all: what is known of the packet would have to be put aside for the lookup.
+    let control = tables.control()?;
     let verdict = if let Some(ip) = parse::plain_ipv4(packet.frame()) {
-        follow(packet, tables, &ip)
+        follow(packet, tables, control, &ip)
     } else {
         let ip = parse::plain_ipv6(packet.frame())?;
-        follow(packet, tables, &ip)
+        follow(packet, tables, control, &ip)
     };
     Some(counted(tables, verdict?))
 }
@@ -44,8 +46,12 @@ enum Way<'tables> {
 }
 
 #[inline(always)]
-fn follow(packet: &mut impl Packet, tables: &impl State, ip: &IpPacket) -> Option<Verdict> {
-    let control = tables.control()?;
+fn follow(
+    packet: &mut impl Packet,
+    tables: &impl State,
+    control: &Control,
+    ip: &IpPacket,
+) -> Option<Verdict> {
     let directory = control.directory.load();
     let Some(virtual_server) = find::by_exact_port(tables, directory, &ip.flow) else {
         // What was computed to find the virtual server is computed anew, so that packets that have one need not keep it.

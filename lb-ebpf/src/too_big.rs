@@ -62,12 +62,12 @@ fn make_room(
     quote: usize,
     headers: usize,
 ) -> Option<Ethernet> {
-    let frame = packet.frame();
-    let header = frame.view::<ETHERNET>()?;
+    let tags = Tags::read(packet, ip.offset())?;
+    let header = packet.frame().view::<ETHERNET>()?;
     let ethernet = Ethernet {
         client: header.mac::<6>(),
         ours: header.mac::<0>(),
-        tags: Tags::read(frame, ip.offset())?,
+        tags,
     };
     let excess = (ip.offset() + quote) as i32 - packet.len() as i32;
     (packet.adjust_tail(excess) && packet.adjust_head(-(headers as i32))).then_some(ethernet)
