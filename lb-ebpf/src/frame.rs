@@ -71,7 +71,9 @@ impl<'packet> Frame<'packet> {
     /// How many bytes there are.
     #[inline(always)]
     pub fn len(self) -> u64 {
-        distance(self.start, self.end)
+        // Where only 32 bits of it are needed the compiler would subtract only those, and the verifier allows no such
+        // arithmetic on pointers.
+        opaque_difference(self.end as u64, self.start as u64)
     }
 
     /// Whether there are no bytes.
@@ -233,22 +235,21 @@ pub const fn opaque(value: u64) -> u64 {
     value
 }
 
-/// Bytes from `start` to `end`. Where only 32 bits of it are needed the compiler would subtract only those, and
-/// the verifier allows no such arithmetic on pointers.
+/// `a - b`, as [`opaque`] as that.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
-fn distance(start: *mut u8, end: *mut u8) -> u64 {
-    let (start, mut distance) = (start as u64, end as u64);
+pub fn opaque_difference(mut a: u64, b: u64) -> u64 {
     // SAFETY: a subtraction.
     unsafe {
-        core::arch::asm!("{0} -= {1}", inout(reg) distance, in(reg) start, options(pure, nomem, nostack));
-    }
-    distance
+        core::arch::asm!("{0} -= {1}", inout(reg) a, in(reg) b, options(pure, nomem, nostack))
+    };
+    a
 }
 
+/// `a - b`.
 #[cfg(not(target_arch = "bpf"))]
-fn distance(start: *mut u8, end: *mut u8) -> u64 {
-    (end as usize - start as usize) as u64
+pub const fn opaque_difference(a: u64, b: u64) -> u64 {
+    a.wrapping_sub(b)
 }
 
 /// Headers are not aligned to their fields. The verifier allows unaligned packet access where the

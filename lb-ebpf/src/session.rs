@@ -185,13 +185,13 @@ pub fn follow(
     found: &Found<'_>,
     virtual_server: &VirtualServer,
 ) -> Option<()> {
+    let now = session::tick(tables.now_by(&control.clock));
     let VirtualServer {
         protocol,
         idle_timeout,
         sticky_timeout,
         ..
     } = *virtual_server;
-    let now = session::tick(tables.now_by(&control.clock));
     let session = found.state;
     let renewed = session.used(Phase::Established, now);
     if session != renewed {

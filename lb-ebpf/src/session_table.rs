@@ -21,7 +21,7 @@ use lb_common::session::{Phase, SLOTS, SessionKey, State};
 
 use crate::{
     atomic::{load, replace, store},
-    frame::opaque,
+    frame::{opaque, opaque_difference},
 };
 
 /// A bucket in memory that other CPUs change, too: [`SLOTS`] sessions, each the words of its key and a [`State`].
@@ -129,7 +129,7 @@ fn find_in<'t, const N: usize, const W: usize>(
 #[inline(always)]
 fn is_nonzero(number: u64) -> u64 {
     // The sign of one of them is set, unless the number is 0.
-    (number | opaque(number.wrapping_neg())) >> 63
+    (number | opaque_difference(0, number)) >> 63
 }
 
 /// The lesser of two numbers of less than 64 bits; without a branch.

@@ -151,7 +151,9 @@ impl State for Maps {
     #[inline(always)]
     fn now_by(&self, clock: &Clock) -> u64 {
         // SAFETY: a plain helper call.
-        clock.now(unsafe { bpf_jiffies64() })
+        let jiffies = unsafe { bpf_jiffies64() };
+        // The clock only now: what is loaded before a call must be put aside for it.
+        clock.now(jiffies)
     }
 
     #[inline(always)]
