@@ -7,7 +7,7 @@ use lb_common::{RealServer, protocol, real_server::OUTER_V4};
 
 use crate::{
     ethernet::Tags,
-    frame::{Frame, Packet, View},
+    frame::{Frame, Packet, View, opaque},
     ip_header::{TTL, write_ipv4, write_ipv6},
     parse::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Fragment, IPV4, IPV6, IpPacket},
 };
@@ -16,33 +16,47 @@ use crate::{
 struct Inner {
     protocol: u8,
     traffic_class: u8,
+    /// Version, header length, type of service and total length for an outer header of IPv4, as they lie there. The packet fits
+    /// ([`crate::forward::fits`]), so the length does.
+    first: u32,
     /// Identification and "don't fragment" for an outer header of IPv4, as they lie there.
     fragmentation: u32,
 }
 
 impl Inner {
     const DONT_FRAGMENT: u32 = u32::from_be(0x4000);
+    /// Version and header length.
+    const WITHOUT_OPTIONS: u32 = 0x4500_0000;
 
     #[inline(always)]
-    fn ipv4(header: View<'_, IPV4>, fragment: Fragment) -> Self {
+    fn ipv4(header: View<'_, IPV4>, ip: &IpPacket) -> Self {
+        let first = u32::from_be(header.u32::<0>());
+        let without_options = match ip.header_length() {
+            IPV4 => first,
+            _ => first & 0x00ff_ffff | Self::WITHOUT_OPTIONS,
+        };
         // The fragments of a datagram have one identification, but each is a datagram outside: its place makes the difference.
         let word = header.u32::<4>();
-        let identification = match fragment {
+        let identification = match ip.fragment {
             Fragment::Whole => word,
             Fragment::First | Fragment::Later => word ^ word >> 16,
         };
         Self {
             protocol: protocol::IPV4,
             traffic_class: header.u8::<1>(),
+            first: (without_options + OUTER_V4).to_be(),
             fragmentation: word & Self::DONT_FRAGMENT | identification & 0xffff,
         }
     }
 
     #[inline(always)]
-    fn ipv6(header: View<'_, IPV6>) -> Self {
+    fn ipv6(header: View<'_, IPV6>, ip: &IpPacket) -> Self {
+        let traffic_class = (u16::from_be(header.u16::<0>()) >> 4) as u8;
+        let type_of_service = u32::from(traffic_class) << 16;
         Self {
             protocol: protocol::IPV6,
-            traffic_class: (u16::from_be(header.u16::<0>()) >> 4) as u8,
+            traffic_class,
+            first: (Self::WITHOUT_OPTIONS + type_of_service + ip.length + OUTER_V4).to_be(),
             // A router can't fragment IPv6: it must not fragment IPv6 inside of IPv4 either (RFC 4213 section 3.2.2).
             fragmentation: Self::DONT_FRAGMENT,
         }
@@ -64,7 +78,7 @@ pub fn encapsulate<'packet>(
             return None;
         }
         let (ethernet, header, inner) = headers(packet.frame(), ip, tags, ETHERTYPE_IPV4)?;
-        in_ipv4(header, ip, server, hash, &inner);
+        in_ipv4(header, server, hash, &inner);
         Some(ethernet)
     } else {
         if !packet.adjust_head(-(IPV6 as i32)) {
@@ -87,10 +101,10 @@ fn headers<'packet, const OUTER: usize>(
 ) -> Option<(View<'packet, ETHERNET>, View<'packet, OUTER>, Inner)> {
     if ip.flow.is_ipv4() {
         let (ethernet, outer, inner) = places(frame, ip, tags, ethertype)?;
-        Some((ethernet, outer, Inner::ipv4(inner, ip.fragment)))
+        Some((ethernet, outer, Inner::ipv4(inner, ip)))
     } else {
         let (ethernet, outer, inner) = places(frame, ip, tags, ethertype)?;
-        Some((ethernet, outer, Inner::ipv6(inner)))
+        Some((ethernet, outer, Inner::ipv6(inner, ip)))
     }
 }
 
@@ -117,15 +131,11 @@ fn places<'packet, const OUTER: usize, const INNER: usize>(
 }
 
 #[inline(always)]
-fn in_ipv4(header: View<'_, IPV4>, ip: &IpPacket, server: &RealServer, hash: u64, inner: &Inner) {
-    const VERSION_4_WITHOUT_OPTIONS: u8 = 0x45;
-
-    let length = (ip.length as u16 + IPV4 as u16).to_be();
+fn in_ipv4(header: View<'_, IPV4>, server: &RealServer, hash: u64, inner: &Inner) {
     let words = [
-        u32::from_ne_bytes([VERSION_4_WITHOUT_OPTIONS, inner.traffic_class, 0, 0])
-            | u32::from(length) << 16,
+        inner.first,
         // Where a router may fragment, packets of different clients must not get the same identification.
-        inner.fragmentation ^ (hash >> 48) as u32,
+        inner.fragmentation ^ u32::from(hash as u16),
         u32::from_ne_bytes([TTL, inner.protocol, 0, 0]),
         server.outer_source.ipv4_loaded() | spread(server, hash),
         server.address.ipv4_loaded(),
@@ -139,13 +149,14 @@ fn in_ipv6(header: View<'_, IPV6>, ip: &IpPacket, server: &RealServer, hash: u64
     const FLOW_LABEL: u32 = 0xf_ffff;
 
     // Routers balance tunnels by the flow label (RFC 6438).
-    let flow_label = (hash >> 44) as u32 & FLOW_LABEL;
+    let flow_label = hash as u32 & FLOW_LABEL;
     let [high, low] = server.outer_source.words();
     let first = VERSION_6 | u32::from(inner.traffic_class) << 20 | flow_label;
     write_ipv6(
         header,
         first,
-        ip.length as u16,
+        // The compiler would keep the length as it lies in an inner header of IPv4, for this alone.
+        opaque(ip.length.into()) as u16,
         inner.protocol,
         [high, low | u64::from(spread(server, hash)) << 32],
         server.address.words(),
