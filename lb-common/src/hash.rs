@@ -49,7 +49,7 @@ pub fn flow(
     let ports =
         u64::from(source_port) << 32 | u64::from(destination_port) << 16 | u64::from(protocol);
     let addresses = if Address::words_are_ipv4(destination) {
-        // Both words without what all addresses of IPv4 have.
+        // Both are of one family. What all addresses of IPv4 have is a constant.
         let [source, destination] = [source[1] >> 32, destination[1] >> 32];
         let prefix = Address::ipv4_words(0)[1];
         mix(MULTIPLIER ^ prefix, source << 32 ^ destination)

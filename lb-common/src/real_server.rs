@@ -9,6 +9,8 @@ use crate::{Address, Name};
 pub const LEAST_MTU_V4: u32 = 576;
 /// The smallest MTU of IPv6 (RFC 8200 section 5).
 pub const LEAST_MTU_V6: u32 = 1280;
+/// The largest total length that an IPv4 header can say (RFC 791 section 3.1): no packet with an outer header is larger.
+pub const MOST_MTU: u32 = 65_535;
 /// Bytes of an outer IPv4 header: it has no options (RFC 791 section 3.1).
 pub const OUTER_V4: u32 = 20;
 /// Bytes of an outer IPv6 header (RFC 8200 section 3).

@@ -16,8 +16,7 @@ use crate::{
 struct Inner {
     protocol: u8,
     traffic_class: u8,
-    /// Version, header length, type of service and total length for an outer header of IPv4, as they lie there. The packet fits
-    /// ([`crate::forward::fits`]), so the length does.
+    /// Version, header length, type of service and total length for an outer header of IPv4, as they lie there.
     first: u32,
     /// Identification and "don't fragment" for an outer header of IPv4, as they lie there.
     fragmentation: u32,
@@ -31,6 +30,7 @@ impl Inner {
     #[inline(always)]
     fn ipv4(header: View<'_, IPV4>, ip: &IpPacket) -> Self {
         let first = u32::from_be(header.u32::<0>());
+        // Of a plain packet it is known when this is compiled, and there is nothing to mask.
         let without_options = match ip.header_length() {
             IPV4 => first,
             _ => first & 0x00ff_ffff | Self::WITHOUT_OPTIONS,
@@ -64,7 +64,7 @@ impl Inner {
 }
 
 /// Puts the outer header of a server in front of the packet: the Ethernet header, where the MAC addresses are still to be
-/// written. `None` if there is no room.
+/// written. `None` if there is no room. With the outer header the packet has [`MOST_MTU`](lb_common::real_server::MOST_MTU) bytes at most.
 #[inline(always)]
 pub fn encapsulate<'packet>(
     packet: &'packet mut impl Packet,

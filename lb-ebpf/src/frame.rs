@@ -235,7 +235,7 @@ pub const fn opaque(value: u64) -> u64 {
     value
 }
 
-/// `a - b`, as [`opaque`] as that.
+/// `a - b`; but the compiler doesn't know that, as with [`opaque`].
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 pub fn opaque_difference(mut a: u64, b: u64) -> u64 {

@@ -185,6 +185,7 @@ pub fn follow(
     found: &Found<'_>,
     virtual_server: &VirtualServer,
 ) -> Option<()> {
+    // First: what is loaded before this call has to be put aside for it.
     let now = session::tick(tables.now_by(&control.clock));
     let VirtualServer {
         protocol,

@@ -6,7 +6,7 @@
 
 use core::ops::RangeInclusive;
 
-use lb_common::{RealServer, address::AddressWords, health};
+use lb_common::{RealServer, address::AddressWords, health, real_server::MOST_MTU};
 
 use crate::{
     encapsulate, forward,
@@ -43,7 +43,9 @@ pub fn path(frame: Frame<'_>) -> Option<u32> {
 #[inline(always)]
 pub fn steer(packet: &mut impl Packet, server: &RealServer) -> Option<()> {
     let ethernet = if server.has_outer_header() {
-        let ip = parse::ip_packet(packet.frame())?;
+        // It may be larger than the way's MTU: segments of TCP are cut behind this. But a header must be able to say it.
+        let ip = parse::ip_packet(packet.frame())
+            .filter(|ip| ip.length + server.outer_header <= MOST_MTU)?;
         encapsulate::encapsulate(packet, &ip, server, ip.flow.hash())?
     } else {
         packet.frame().view()?

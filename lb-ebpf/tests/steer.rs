@@ -239,6 +239,34 @@ fn l3_dsr_takes_no_ipv4_address_in_an_ipv6_header() {
     assert_eq!(steer(&mut buffer, &server), None);
 }
 
+/// Its segments may be larger than the MTU, until the kernel cuts them.
+#[rstest]
+#[case(tcp(HOST, VIP, (CHECK, 80)), "10.9.3.11", HOST, 16, 65_535 - 20)]
+#[case(tcp(HOST, VIP, (CHECK, 80)), "2001:db8:9:3::11", HOST6, 16, 65_535 - 40)]
+#[case(tcp(HOST6, VIP6, (CHECK, 80)), "10.9.3.11", HOST, 18, 65_535 - 20 - 40)]
+fn l3_dsr_takes_what_a_header_can_say(
+    #[case] frame: Vec<u8>,
+    #[case] address: &str,
+    #[case] source: &str,
+    #[case] at: usize,
+    #[case] most: u16,
+) {
+    let steered = |length: u16| {
+        let mut buffer = Buffer(frame.clone());
+        buffer.0[at..at + 2].copy_from_slice(&length.to_be_bytes());
+        buffer.0[15] = 0xff;
+        steer(&mut buffer, &server(address, Some(source))).map(|()| buffer.0)
+    };
+    let output = steered(most).unwrap();
+    if source == HOST {
+        assert_eq!(output[14], 0x45);
+        assert_eq!(output[16..18], u16::MAX.to_be_bytes());
+    } else {
+        assert_eq!(output[18..20], most.to_be_bytes());
+    }
+    assert_eq!(steered(most + 1), None);
+}
+
 /// Source and destination, protocol and payload.
 fn outer(packet: &[u8]) -> ([IpAddr; 2], IpNumber, &[u8]) {
     if packet[0] >> 4 == 4 {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use lb_common::real_server::{LEAST_MTU_V4, LEAST_MTU_V6, OUTER_V4, OUTER_V6};
+use lb_common::real_server::{LEAST_MTU_V4, LEAST_MTU_V6, MOST_MTU, OUTER_V4, OUTER_V6};
 use strum::Display;
 
 use crate::{
@@ -19,9 +19,6 @@ use crate::{
     health,
     net::{Unreachable, View, Way},
 };
-
-/// The largest total length of IPv4, which an outer header's packet may have.
-const MOST_MTU: u32 = 65_535;
 
 /// The wanted state of the data plane.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -39,8 +39,6 @@ const PATH_MTU_STANDS: Duration = Duration::from_secs(600);
 /// Routers are not believed when they tell less: room for an IPv6 packet of the least size in an outer IPv6 header (RFC
 /// 8200 section 5). Whoever forges errors must not be able to make real servers useless.
 const LEAST_PATH_MTU: u32 = LEAST_MTU_V6 + OUTER_V6;
-/// What an IPv4 header can say (RFC 791 section 3.1). Devices without hardware behind them have larger MTUs.
-const LARGEST_PACKET: u32 = 65_535;
 /// Nudges go out in batches with a pause in between, so that thousands make no burst.
 const NUDGE_BATCH: usize = 20;
 const NUDGE_PAUSE: Duration = Duration::from_millis(40);
@@ -360,9 +358,9 @@ impl State {
         let key = route.neighbour(to);
         let neighbour = key.address;
         let mtus = [
+            Some(interface.mtu),
             route.mtu,
             self.path_mtus.get(&to).map(|(mtu, _)| *mtu),
-            Some(LARGEST_PACKET),
         ];
         let way = Way {
             interface: name.clone(),
@@ -370,7 +368,7 @@ impl State {
             source_mac,
             source_address: route.source,
             gateway: route.gateway,
-            mtu: mtus.into_iter().flatten().fold(interface.mtu, u32::min),
+            mtu: mtus.into_iter().flatten().min().unwrap_or(interface.mtu),
         };
         match self.neighbours[&key].answer {
             Answer::Known(mac) => Ok(NextHop { way, mac }),

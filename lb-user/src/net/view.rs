@@ -40,7 +40,7 @@ pub struct Way {
     /// IPv4 target (RFC 8950).
     pub gateway: Option<IpAddr>,
     /// The largest IP packet in bytes: the route's MTU, never more than the interface's, nor than what a router
-    /// told of late about encapsulated packets, nor than an IPv4 header can say.
+    /// told of late about encapsulated packets.
     pub mtu: u32,
 }
 

@@ -57,11 +57,12 @@ fn half_open_checks_reach_no_application_and_leave_no_connection() {
     sleep(Duration::from_secs(1));
     wait_for_silence(&lb, &WAYS);
     assert!(lb.stop(Signal::SIGTERM).unwrap().success());
-    for listener in listeners {
+    for listener in &listeners {
         let accepted = listener.accept().map_err(|error| error.kind());
         assert_eq!(accepted.unwrap_err(), ErrorKind::WouldBlock);
     }
-    // The answer to the last one may still be on its way; left alone, a connection stays for a minute.
+    // The answer to the last one may still be on its way; left alone, a connection stays for a minute, as long as somebody
+    // listens.
     wait_until("no half-open connection is left", || half_open(server) == 0);
 }
 

@@ -318,19 +318,6 @@ fn a_removed_target_is_nudged_no_more_unless_another_needs_the_neighbour() {
     assert!(it.state.view().next_hops.is_empty());
 }
 
-/// A device without hardware may have any MTU.
-#[test]
-fn no_packet_is_larger_than_an_ipv4_header_can_say() {
-    let mut it = Fixture::new(&["10.9.0.11"]);
-    let mut eth0 = up(ETH0, "eth0");
-    eth0.attributes.push(LinkAttribute::Mtu(100_000));
-    it.state.apply(RouteNetlinkMessage::NewLink(eth0), it.now);
-    it.look_up_by(ETH0);
-    it.neighbour("10.9.0.11", NeighbourState::Reachable, Some(THEIRS));
-    let mtu = it.next_hop("10.9.0.11").unwrap().way.mtu;
-    assert_eq!(mtu, 65_535, "of an interface with an MTU of 100,000");
-}
-
 #[test]
 fn only_the_targets_that_a_changed_route_covers_are_looked_up_again() {
     let mut it = Fixture::new(&["10.9.0.11", "10.9.1.11", "2001:db8::11"]);

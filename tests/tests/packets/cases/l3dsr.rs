@@ -104,7 +104,7 @@ fn headers(flow: Flow, service: &'static Service) -> Vec<Case> {
     match flow.family {
         Family::V4 => {
             let may_be_fragmented = segment.with(|it| it.dont_fragment = false);
-            let options = [1; 40].as_slice().try_into().expect("40 bytes fit");
+            let options = |bytes| vec![1; bytes].as_slice().try_into().expect("they fit");
             cases.extend([
                 forwarded("may be fragmented", &may_be_fragmented),
                 forwarded(
@@ -113,7 +113,14 @@ fn headers(flow: Flow, service: &'static Service) -> Vec<Case> {
                 ),
                 forwarded(
                     "40 bytes of options",
-                    &segment.with(|it| it.options = options),
+                    &segment.with(|it| it.options = options(40)),
+                ),
+                forwarded(
+                    "4 bytes of options, all bits of the traffic class",
+                    &segment.with(|it| {
+                        it.options = options(4);
+                        it.traffic_class = 0xff;
+                    }),
                 ),
             ]);
             if flow.protocol == Protocol::Udp {
