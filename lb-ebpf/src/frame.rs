@@ -242,7 +242,7 @@ pub fn opaque_difference(mut a: u64, b: u64) -> u64 {
     // SAFETY: a subtraction.
     unsafe {
         core::arch::asm!("{0} -= {1}", inout(reg) a, in(reg) b, options(pure, nomem, nostack));
-    };
+    }
     a
 }
 
